@@ -1,0 +1,277 @@
+"""The asyncio scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .commands import Command, Reply
+from .errors import AlreadyExecuting, LockNotAcquired
+from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
+from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .operations import Operation, Operations
+from .topology import join
+from .transport.aio import AsyncTransport
+from .worker.handlers import Handler
+from .worker.worker import Confirm
+
+T = TypeVar("T")
+
+
+class AsyncScheduler(BaseScheduler):
+    """`Scheduler` with coroutines, on the application's event loop. What the methods promise stands there.
+
+    Calls made in the same turn of the loop travel together.
+    """
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self._transport = AsyncTransport(self._engine.endpoints)
+        self._joining = asyncio.Lock()
+        self._stopped = asyncio.Event()
+
+    __init__.__doc__ = BaseScheduler.__init__.__doc__
+
+    async def __aenter__(self) -> AsyncScheduler:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stops executing (waiting for running handlers) and accepting, and lets go of every connection."""
+        if self._closed:
+            return
+        self._accepting = False
+        await self._engine.close()
+        self._closed = True
+        self._stopped.set()
+        await self._transport.close()
+        await asyncio.to_thread(self._engine.release)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    async def start_task_accept(self) -> None:
+        """See `Scheduler.start_task_accept`."""
+        await self._connected()
+        self._accepting = True
+
+    async def stop_task_accept(self) -> None:
+        """See `Scheduler.stop_task_accept`."""
+        self._accepting = False
+
+    async def start_task_execute(self, handler: Handler, confirm: Confirm = "auto") -> None:
+        """See `Scheduler.start_task_execute`. Coroutine functions run on the application's event loop."""
+        if self.executing_tasks:
+            raise AlreadyExecuting
+        await self._connected()
+        self._stopped.clear()
+        await self._engine.start_worker(handler, confirm)
+
+    async def stop_task_execute(self, grace: float | None = None) -> None:
+        """See `Scheduler.stop_task_execute`."""
+        await self._engine.stop_worker(grace)
+        self._stopped.set()
+
+    async def wait(self, grace: float | None = None) -> None:
+        """Waits until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds."""
+        loop = asyncio.get_running_loop()
+        signalled = False
+
+        def stop() -> None:
+            nonlocal signalled
+            signalled = True
+            self._stopped.set()
+
+        handled = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, stop)
+            except (NotImplementedError, RuntimeError, ValueError):
+                continue  # not the main thread, or a platform without: `stop_task_execute` still ends the wait
+            handled.append(number)
+        try:
+            await self._stopped.wait()
+            if signalled:
+                await self.stop_task_execute(grace)
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _set_concurrency(self, value: int) -> None:
+        if self._engine.worker is not None:
+            self._engine.worker.concurrency = value
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    async def assign_task(self, task: Task) -> bool:
+        """See `Scheduler.assign_task`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).assign_task(task))
+
+    async def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
+        """See `Scheduler.assign_tasks`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).assign_tasks(tasks))
+
+    async def post(
+        self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0
+    ) -> str:
+        """See `Scheduler.post`."""
+        task = posted_task(payload, delay, id, max_retries)
+        await self.assign_task(task)
+        return task.id
+
+    async def remove_task(self, task: Task | str) -> bool:
+        """See `Scheduler.remove_task`."""
+        return await self.remove_tasks([task]) > 0
+
+    async def remove_tasks(self, tasks: Iterable[Task | str]) -> int:
+        """See `Scheduler.remove_tasks`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).remove_tasks(tasks))
+
+    async def reschedule_task(
+        self,
+        task: Task | str,
+        delay: float | timedelta | None = None,
+        execute_on: datetime | float | None = None,
+    ) -> bool:
+        """See `Scheduler.reschedule_task`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).reschedule_task(task, delay, execute_on))
+
+    async def run_task_now(self, task: Task | str) -> bool:
+        """See `Scheduler.run_task_now`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).run_task_now(task))
+
+    async def confirm_task(self, id: str, fencing_token: int | None = None) -> bool:
+        """See `Scheduler.confirm_task`."""
+        self._open()
+        return await self._run((await self._operations()).confirm_task(id, token_for(id, fencing_token)))
+
+    async def clear_all_tasks(self, progress: Callable[[int], None] | None = None) -> int:
+        """See `Scheduler.clear_all_tasks`."""
+        self._open()
+        return await self._run((await self._operations()).clear_all_tasks(progress))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def is_scheduled(self, task: Task | str) -> bool:
+        """See `Scheduler.is_scheduled`."""
+        return await self._run((await self._operations()).is_scheduled(task))
+
+    async def peek_task(self, task: Task | str) -> ScheduledTask | None:
+        """See `Scheduler.peek_task`."""
+        return await self._run((await self._operations()).peek_task(task))
+
+    async def upcoming(
+        self, offset: float | timedelta = 0, duration: float | timedelta | None = None, limit: int | None = None
+    ) -> AsyncIterator[ScheduledTask]:
+        """See `Scheduler.upcoming`; iterate with ``async for``."""
+        reader = (await self._operations()).upcoming(offset, duration, limit)
+        while True:
+            await self._run(reader.fill())
+            tasks = reader.take()
+            if not tasks:
+                return
+            for task in tasks:
+                yield task
+
+    async def queue_size(self) -> int:
+        """See `Scheduler.queue_size`."""
+        return (await self._run((await self._operations()).counts()))[0]
+
+    async def task_size(self) -> int:
+        """See `Scheduler.task_size`."""
+        return (await self._run((await self._operations()).counts()))[1]
+
+    async def stats(self) -> Stats:
+        """See `Scheduler.stats`."""
+        return await self._run((await self._operations()).stats())
+
+    async def dead_tasks(self) -> list[DeadTask]:
+        """See `Scheduler.dead_tasks`."""
+        return await self._run((await self._operations()).dead_tasks())
+
+    async def retry_dead_tasks(self, ids: Iterable[str] | None = None) -> int:
+        """See `Scheduler.retry_dead_tasks`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).retry_dead_tasks(ids))
+
+    async def purge_dead_tasks(self) -> int:
+        """See `Scheduler.purge_dead_tasks`."""
+        self._require_accepting()
+        return await self._run((await self._operations()).purge_dead_tasks())
+
+    # -- locks -------------------------------------------------------------------------------------------------------
+
+    async def try_lock(self, name: str) -> Lock | None:
+        """See `Scheduler.try_lock`."""
+        return await self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
+
+    async def unlock(self, lock: Lock) -> bool:
+        """See `Scheduler.unlock`."""
+        return bool(await self._run((await self._operations()).lock(lock.name, "release", lock.holder, 0)))
+
+    async def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
+        """See `Scheduler.try_auto_lock`."""
+        return await self._take(name, lock_milliseconds(seconds, "seconds")) is not None
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[Lock]:
+        """See `Scheduler.lock`; use ``async with``."""
+        held = await self.try_lock(name)
+        if held is None:
+            raise LockNotAcquired(name)
+        try:
+            yield held
+        finally:
+            await self.unlock(held)
+
+    async def _take(self, name: str, ttl_ms: int) -> Lock | None:
+        holder = new_holder()
+        token = await self._run((await self._operations()).lock(check_name(name), "take", holder, ttl_ms))
+        return Lock(name, token, holder, self._extend_lock) if token else None
+
+    async def _extend_lock(self, lock: Lock, seconds: float) -> bool:
+        ttl_ms = lock_milliseconds(seconds, "seconds")
+        return bool(await self._run((await self._operations()).lock(lock.name, "extend", lock.holder, ttl_ms)))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    async def _operations(self) -> Operations:
+        return self._engine.operations or await self._connected()
+
+    async def _connected(self) -> Operations:
+        self._open()
+        async with self._joining:
+            operations = self._engine.operations
+            if operations is None:
+                layout = await self._run(join(self._engine.options, self._engine.clock.script_now()))
+                operations = self._engine.joined(layout)
+                await self._engine.watch()
+            return operations
+
+    async def _run(self, operation: Operation[T]) -> T:
+        self._open()
+        try:
+            commands = next(operation)
+            while True:
+                commands = operation.send(await self._execute(commands))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def _execute(self, commands: Sequence[Command]) -> list[Reply]:
+        replies = await self._transport.execute(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._engine.note(commands, replies)
+                break
+        return replies

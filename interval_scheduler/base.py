@@ -1,0 +1,140 @@
+"""What both schedulers are, whether their methods block or are coroutines."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .clock import Clock
+from .engine import Engine
+from .errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
+from .model import Task
+from .options import Options, load_options
+from .retry import Retry
+from .schedule import parse_duration
+from .worker.run import execution_of
+
+
+class BaseScheduler:
+    """Options, state and callbacks. See `Scheduler` and `AsyncScheduler`."""
+
+    def __init__(self, options: Any = None, logger: Any = None, *, clock: Clock | None = None, **fields: Any) -> None:
+        """Checks the options; nothing is connected yet.
+
+        Args:
+            options: nothing (``redis://localhost:6379/0``), a URL, a list of URLs or mappings, a nested mapping
+                ``{"namespace": …, "storage": {"instances": […]}}``, or an `Options` value.
+            logger: a structlog or standard library logger, or an object with their methods; structlog's by default.
+            clock: only for tests and simulations.
+            **fields: single options by name, on top of `options`, such as ``namespace="shop"``.
+
+        Raises:
+            InvalidOptions: naming every wrong field, and what is allowed.
+        """
+        self._engine = Engine(load_options(options, fields), logger, clock)
+        self._accepting = False
+        self._closed = False
+
+    @property
+    def options(self) -> Options:
+        """The options in force."""
+        return self._engine.options
+
+    @property
+    def accepting_tasks(self) -> bool:
+        """Whether tasks can be assigned and removed."""
+        return self._accepting
+
+    @property
+    def executing_tasks(self) -> bool:
+        """Whether a handler is run for due tasks here."""
+        return self._engine.worker is not None
+
+    @property
+    def online(self) -> bool:
+        """Whether the topology was read and the master instance answers."""
+        return self._engine.health.online
+
+    @property
+    def concurrency(self) -> int:
+        """Most handlers running at once; may be changed while they run."""
+        worker = self._engine.worker
+        return self._engine.options.concurrency if worker is None else worker.concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._engine.options = load_options(self._engine.options, {"concurrency": value}, {})
+        if self._engine.worker is not None:
+            self._set_concurrency(value)
+
+    def _set_concurrency(self, value: int) -> None:
+        raise NotImplementedError
+
+    def on(self, event: str, callback: Callable[..., object]) -> None:
+        """Calls `callback` whenever `event` happens, on the scheduler's event loop (or in a handler's thread).
+
+        ``online`` and ``offline`` come without arguments, ``db-disconnect`` and ``db-reconnect`` with the name of the
+        instance, all others with an `Event`. A callback must be quick; what it raises is logged.
+
+        Raises:
+            InvalidOptions: for an event that does not exist, naming those that do.
+        """
+        self._engine.events.on(event, callback)
+
+    def _open(self) -> None:
+        if self._closed:
+            raise SchedulerClosed
+
+    def _require_accepting(self) -> None:
+        self._open()
+        if not self._accepting:
+            raise NotAcceptingTasks
+
+
+@dataclass
+class PostedTask(Task):
+    """What `post` makes: a one-off task."""
+
+    payload: Any
+    id: str
+    execute_on: datetime
+    retry: Retry
+
+    def serialize(self) -> Any:
+        return self.payload
+
+
+def posted_task(payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None) -> PostedTask:
+    """A one-off task due `delay` from now by the clock of this machine."""
+    milliseconds = parse_duration(delay, "post", "delay", maximum_ms=100 * 365 * 86_400_000)
+    due = datetime.now(UTC) + timedelta(milliseconds=milliseconds)
+    return PostedTask(payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries))
+
+
+def token_for(task_id: object, fencing_token: int | None) -> int:
+    """The token to confirm with: the given one, or that of the handler this is called in.
+
+    Raises:
+        InvalidTask: where neither is there.
+    """
+    if fencing_token is not None:
+        return fencing_token
+    execution = execution_of(task_id.encode()) if isinstance(task_id, str) else None
+    if execution is None:
+        raise InvalidTask(
+            "confirm_task",
+            "fencing_token",
+            "may be left out inside the handler of this very task only",
+            "pass current_execution().fencing_token on to whoever confirms",
+        )
+    return execution.fencing_token
+
+
+def lock_milliseconds(seconds: object, field: str) -> int:
+    """The life of a lock, 1 ms to a year."""
+    return parse_duration(seconds, "lock", field, minimum_ms=1, maximum_ms=365 * 86_400_000)
+
+

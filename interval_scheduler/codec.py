@@ -1,0 +1,66 @@
+"""Payloads and bodies as msgpack, exact both ways.
+
+A body is ``[payload, schedule, options, error]`` with empty entries at the end left out, so that a one-off task with
+default options costs one byte on top of its payload. ``schedule`` is ms, or ``[expression, zone]`` of a cron.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from .errors import CorruptRecord, InvalidTask, PayloadTooLarge
+
+_RULE = "holds something msgpack cannot carry exactly"
+_FIX = (
+    "use only None, bool, int within 64 bits, float, str, bytes, list and dict (a tuple would come back as a list: "
+    "make it a list; a datetime: make it a number or text)"
+)
+
+
+def encode_payload(payload: object, owner: str, limit: int) -> bytes:
+    """A payload as msgpack.
+
+    Raises:
+        InvalidTask: where the payload would not come back equal, or cannot be encoded.
+        PayloadTooLarge: above `limit` bytes.
+    """
+    try:
+        raw = pack(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidTask(owner, "serialize()", f"{_RULE} ({error})", _FIX) from error
+    if len(raw) > limit:
+        raise PayloadTooLarge(
+            owner,
+            "serialize()",
+            f"is {len(raw)} bytes, above max_payload_bytes = {limit}",
+            "store the data elsewhere and schedule a reference to it, or raise max_payload_bytes",
+        )
+    return raw
+
+
+def pack(value: object) -> bytes:
+    """msgpack bytes of a value; types must match exactly, so that nothing changes on the way."""
+    return msgpack.packb(value, strict_types=True)  # type: ignore[no-any-return]
+
+
+def unpack(raw: bytes) -> Any:
+    """The value of msgpack bytes.
+
+    Raises:
+        CorruptRecord: where they are not what this version writes.
+    """
+    try:
+        return msgpack.unpackb(raw, strict_map_key=False)
+    except Exception as error:  # msgpack raises its own types and several built-in ones on foreign bytes
+        raise CorruptRecord(f"a stored body cannot be read ({error}); it is left alone") from error
+
+
+def join_body(payload: bytes, *rest: object) -> bytes:
+    """A body from an encoded payload and what follows it; empty entries at the end are left out."""
+    fields = list(rest)
+    while fields and fields[-1] is None:
+        fields.pop()
+    # An array of up to 15 entries starts with one byte, 0x90 + length: the payload need not be encoded twice.
+    return bytes((0x91 + len(fields),)) + payload + b"".join(map(pack, fields))

@@ -1,0 +1,226 @@
+"""What is stored of a task besides its times: payload, schedule and options, checked and encoded.
+
+Producers make a `Definition` of a `Task`; workers and readers get it back from the body of a record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .codec import encode_payload, join_body, pack, unpack
+from .errors import CorruptRecord, InvalidTask
+from .model import Delivery, Misfire, Task
+from .retry import Retry
+from .schedule import Cron, Interval, Schedule, jitter_ms, next_slot, parse_duration, parse_execute_on, parse_interval
+
+MAX_ID_BYTES = 1024
+_DEFAULT_RETRY = Retry()
+_YEAR_MS = 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Times in ms. `payload` is decoded, `error` the newest one of a failing task."""
+
+    payload: Any
+    schedule: Schedule | None = None
+    retry: Retry = _DEFAULT_RETRY
+    timeout: int | None = None
+    misfire: Misfire = "coalesce"
+    misfire_limit: int = 100
+    delivery: Delivery = "at_least_once"
+    jitter: int = 0
+    error: str | None = None
+
+    def delay(self, task_id: str, slot: int) -> int:
+        """How much later than `slot` this id is due, in ms: stable, and never past the following slot."""
+        if not self.jitter:
+            return 0
+        gap = self.jitter + 1 if self.schedule is None else next_slot(self.schedule, slot) - slot
+        return jitter_ms(task_id, self.jitter, gap)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task ready to be written: `when` is the slot as the assign script takes it, `delay` its jitter in ms."""
+
+    id: bytes
+    when: str
+    delay: int
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.id) + len(self.body) + 32
+
+
+def encode_id(task_id: object, owner: str) -> bytes:
+    """The id as it is stored.
+
+    Raises:
+        InvalidTask: for what cannot be an id.
+    """
+    fix = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
+    if not isinstance(task_id, str):
+        raise InvalidTask(owner, "id", f"must be a str, not {type(task_id).__name__}", fix)
+    try:
+        raw = task_id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTask(owner, "id", f"is not valid unicode ({error})", fix) from error
+    if not raw:
+        raise InvalidTask(owner, "id", "is empty", fix)
+    if len(raw) > MAX_ID_BYTES:
+        raise InvalidTask(owner, "id", f"is {len(raw)} bytes long", fix)
+    return raw
+
+
+def task_id_of(task: object, owner: str | None = None) -> bytes:
+    """The id of a `Task`, or an id given as it is."""
+    if isinstance(task, Task):
+        owner = type(task).__name__
+        return encode_id(_member(task, "id", owner), owner)
+    return encode_id(task, owner or "task")
+
+
+def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
+    """Checks a task whole and encodes it.
+
+    `now_ms` is the time of the task's instance as far as known; only a Cron without ``execute_on`` depends on it.
+
+    Raises:
+        InvalidTask: naming class, member, rule and fix.
+    """
+    if not isinstance(task, Task):
+        raise InvalidTask(
+            type(task).__name__, "task", "is not a Task", "subclass interval_scheduler.Task and pass an instance"
+        )
+    owner = type(task).__name__
+    raw_id = encode_id(_member(task, "id", owner), owner)
+    schedule = parse_interval(_member(task, "reschedule_interval", owner), owner)
+    execute_on = parse_execute_on(_member(task, "execute_on", owner), owner)
+    retry = _member(task, "retry", owner)
+    timeout = _member(task, "timeout", owner)
+    misfire = _member(task, "misfire", owner)
+    limit = _member(task, "misfire_limit", owner)
+    delivery = _member(task, "delivery", owner)
+    if not isinstance(retry, Retry):
+        raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
+    _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
+    _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
+    if type(limit) is not int or not 1 <= limit <= 100_000:
+        raise InvalidTask(owner, "misfire_limit", f"is {limit!r}", "use an int from 1 to 100,000")
+    definition = Definition(
+        None,
+        schedule,
+        retry,
+        None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=_YEAR_MS),
+        misfire,
+        limit,
+        delivery,
+        parse_duration(_member(task, "jitter", owner), owner, "jitter", maximum_ms=_YEAR_MS),
+    )
+    payload = encode_payload(_serialize(task, owner), owner, max_payload_bytes)
+    if execute_on is not None:
+        when, slot = f"={execute_on}", execute_on
+    elif isinstance(schedule, Cron):
+        slot = next_slot(schedule, now_ms)
+        when = f"~{slot}"
+    else:
+        when, slot = "~", now_ms
+    return Prepared(raw_id, when, definition.delay(raw_id.decode(), slot), encode_body(payload, definition))
+
+
+def encode_body(payload: bytes, definition: Definition) -> bytes:
+    """The body of a record, from an encoded payload and the rest of a definition."""
+    schedule: object = None
+    if isinstance(definition.schedule, Interval):
+        schedule = definition.schedule.milliseconds
+    elif isinstance(definition.schedule, Cron):
+        schedule = [definition.schedule.expression, definition.schedule.tz]
+    options: dict[str, object] = {}
+    if definition.retry != _DEFAULT_RETRY:
+        options["r"] = definition.retry.to_values()
+    if definition.timeout is not None:
+        options["t"] = definition.timeout
+    if definition.misfire != "coalesce":
+        options["m"] = definition.misfire
+    if definition.misfire_limit != 100:
+        options["l"] = definition.misfire_limit
+    if definition.delivery != "at_least_once":
+        options["d"] = definition.delivery
+    if definition.jitter:
+        options["j"] = definition.jitter
+    return join_body(payload, schedule, options or None, definition.error)
+
+
+def with_error(definition: Definition, error: str | None) -> bytes:
+    """The body of a record whose newest error changed."""
+    return encode_body(
+        pack(definition.payload),
+        Definition(
+            None,
+            definition.schedule,
+            definition.retry,
+            definition.timeout,
+            definition.misfire,
+            definition.misfire_limit,
+            definition.delivery,
+            definition.jitter,
+            error,
+        ),
+    )
+
+
+def decode_body(body: bytes) -> Definition:
+    """The definition in the body of a record.
+
+    Raises:
+        CorruptRecord: where this version cannot read it.
+    """
+    fields = unpack(body)
+    if not isinstance(fields, list) or not 1 <= len(fields) <= 4:
+        raise CorruptRecord("a stored body has a form this version does not know; it is left alone")
+    if len(fields) == 1:
+        return Definition(fields[0])
+    fields += [None] * (4 - len(fields))
+    payload, schedule, options, error = fields
+    options = options or {}
+    try:
+        return Definition(
+            payload,
+            _decode_schedule(schedule),
+            Retry.from_values(options["r"]) if "r" in options else _DEFAULT_RETRY,
+            options.get("t"),
+            options.get("m", "coalesce"),
+            options.get("l", 100),
+            options.get("d", "at_least_once"),
+            options.get("j", 0),
+            error,
+        )
+    except (TypeError, ValueError, KeyError) as problem:
+        raise CorruptRecord(f"a stored body cannot be read ({problem}); it is left alone") from problem
+
+
+def _decode_schedule(schedule: Any) -> Schedule | None:
+    if schedule is None:
+        return None
+    return Interval(schedule) if isinstance(schedule, int) else Cron(schedule[0], schedule[1])
+
+
+def _member(task: Task, name: str, owner: str) -> Any:
+    try:
+        return getattr(task, name)
+    except AttributeError as error:
+        raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error
+
+
+def _serialize(task: Task, owner: str) -> object:
+    if type(task).serialize is Task.serialize:
+        raise InvalidTask(owner, "serialize()", "is missing", f"define serialize(self) on {owner}")
+    return task.serialize()
+
+
+def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidTask(owner, field, f"is {value!r}", f"use one of {', '.join(map(repr, allowed))}")

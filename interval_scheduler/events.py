@@ -1,0 +1,121 @@
+"""Events and log lines: what schedulers and workers tell about themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .errors import InvalidOptions
+
+EVENTS = {
+    "online": "the master instance is reachable again; called without arguments",
+    "offline": "the master instance was lost; called without arguments",
+    "db-disconnect": "an instance was lost; called with its name",
+    "db-reconnect": "an instance is back; called with its name",
+    "ready": "a worker has begun to look for due tasks; called with an Event",
+    "task-started": "a handler was started; called with an Event (id, due, attempt, fencing_token)",
+    "task-done": "a run ended well; called with an Event (id, attempt)",
+    "task-retry": "a run failed and will be repeated; called with an Event (id, attempt, error)",
+    "task-dead": "a run failed for good; called with an Event (id, attempt, error)",
+    "lease-lost": "a run lost its lease, or its task was removed; called with an Event (id, fencing_token)",
+    "error": "something failed and will be tried again; called with an Event (error, where)",
+}
+"""Every event, what it says, and what its callbacks get."""
+
+
+class Log:
+    """One way to write log lines to a structlog logger, a standard library logger, or any object with their methods.
+
+    By default structlog's logger named "interval_scheduler"; the root logger is never touched.
+    """
+
+    def __init__(self, logger: Any = None) -> None:
+        self._logger = logger
+
+    def write(self, level: str, message: str, **fields: object) -> None:
+        """One line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler."""
+        if self._logger is None:
+            import structlog
+
+            self._logger = structlog.stdlib.get_logger("interval_scheduler")
+        method = getattr(self._logger, level, None)
+        if method is None:
+            return
+        try:
+            if hasattr(self._logger, "bind"):
+                method(message, **fields)
+            elif isinstance(self._logger, logging.Logger):
+                method("%s", _text(message, fields))
+            else:
+                method(_text(message, fields))
+        except Exception:
+            # A user's logger is not ours to trust, and there is nowhere else to complain.
+            logging.getLogger("interval_scheduler").debug("the logger failed", exc_info=True)
+
+
+def _text(message: str, fields: dict[str, object]) -> str:
+    return " ".join([message, *(f"{name}={value!r}" for name, value in fields.items())])
+
+
+class Events:
+    """The callbacks of ``on()``. They run where the event happens, must be quick, and cannot break anything."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._callbacks: dict[str, list[Callable[..., object]]] = {}
+
+    def on(self, event: str, callback: Callable[..., object]) -> None:
+        """Registers a callback.
+
+        Raises:
+            InvalidOptions: for an event that does not exist.
+        """
+        if event not in EVENTS:
+            raise InvalidOptions([f"event {event!r} is unknown: use {', '.join(EVENTS)}"])
+        if not callable(callback):
+            raise InvalidOptions([f"the callback for {event!r} is not callable"])
+        self._callbacks.setdefault(event, []).append(callback)
+
+    def wanted(self, event: str) -> bool:
+        """Whether anybody listens: lets the hot path skip making the event."""
+        return event in self._callbacks
+
+    def emit(self, event: str, *args: object) -> None:
+        for callback in tuple(self._callbacks.get(event, ())):
+            try:
+                callback(*args)
+            except Exception as error:
+                self._log.write("error", "an event callback failed", event_name=event, error=repr(error))
+
+
+class Health:
+    """Which instances answer, as far as anybody noticed; tells of every change."""
+
+    def __init__(self, master: str, events: Events, log: Log) -> None:
+        self._master = master
+        self._events = events
+        self._log = log
+        self._down: dict[str, str] = {}
+        self.joined = False
+        """Whether the topology has been read, so that there is something to be online with."""
+
+    @property
+    def online(self) -> bool:
+        return self.joined and self._master not in self._down
+
+    def up(self, instance: str) -> None:
+        if instance in self._down:
+            del self._down[instance]
+            self._log.write("info", "instance is back", instance=instance)
+            self._events.emit("db-reconnect", instance)
+            if instance == self._master:
+                self._events.emit("online")
+
+    def down(self, instance: str, reason: str) -> None:
+        if instance not in self._down:
+            self._down[instance] = reason
+            self._log.write("warning", "instance lost", instance=instance, reason=reason)
+            self._events.emit("db-disconnect", instance)
+            if instance == self._master:
+                self._events.emit("offline")

@@ -1,0 +1,46 @@
+"""Locks on the master instance, released by Redis if nobody does; every change compares the holder in one step."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InvalidTask
+
+MANUAL_LOCK_SECONDS = 24 * 3600
+"""A lock that nobody gives back is released after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that was taken. `fencing_token` grows with every taking: pass it on to what the lock protects."""
+
+    name: str
+    fencing_token: int
+    holder: str = field(repr=False)
+    _extend: Callable[[Lock, float], Any] = field(repr=False, compare=False)
+
+    def extend(self, seconds: float = MANUAL_LOCK_SECONDS) -> Any:
+        """Makes the lock last `seconds` from now. False where it is not held any more.
+
+        A lock of an `AsyncScheduler` returns a coroutine.
+        """
+        return self._extend(self, seconds)
+
+
+def new_holder() -> str:
+    """A name that nobody else can know."""
+    return secrets.token_hex(16)
+
+
+def check_name(name: object) -> str:
+    """A lock's name, or `InvalidTask`."""
+    if not isinstance(name, str) or not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
+        raise InvalidTask("lock", "name", f"is {name!r:.60}", "use text of 1 to 1,024 bytes")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTask("lock", "name", f"is not valid unicode ({error})", "use valid text") from error
+    return name

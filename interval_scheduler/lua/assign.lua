@@ -1,0 +1,71 @@
+-- assign: creates tasks, or updates the ones that exist.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3] operation  text  id of this call, which becomes the revision of what it writes
+-- ARGV[4...] tasks  id, when, delay, body  when: '=ms' explicit slot, '~ms' or '~' (now) as soon as possible; delay: ms of jitter
+-- Returns: 'ok', server time in us, one letter per task: c created, u updated
+-- Keeps: an existing task keeps its pending time; a running one keeps running, and what is assigned follows the run;
+--        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
+--! include partition
+--! include record
+--! include hint
+local operation = ARGV[3]
+local ids = {}
+for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
+
+local answers, records, buckets, names = {}, {}, {}, {}
+local earliest
+for i = 1, #ids do
+  local at = 4 * i
+  local id, kind = ids[i], string.sub(ARGV[at + 1], 1, 1)
+  local slot = string.sub(ARGV[at + 1], 2)
+  if slot == '' then slot = text(now) end
+  if not found[i] then
+    answers[i] = 'c'
+    local due, moment = slot, tonumber(slot)
+    if ARGV[at + 2] ~= '' then
+      moment = moment + ARGV[at + 2]
+      due = text(moment)
+    end
+    records[#records + 1] = id
+    records[#records + 1] = compose('s', due, operation .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
+    local name = bucket_of(moment)
+    local entries = buckets[name]
+    if not entries then
+      entries = {}
+      buckets[name] = entries
+      names[#names + 1] = name
+    end
+    entries[#entries + 1] = due
+    entries[#entries + 1] = id
+    if not earliest or moment < earliest then earliest = moment end
+  else
+    local state, due, revision, token, old_slot, attempt, strikes, flags, follow = parse(found[i])
+    if revision == operation .. '+' then
+      answers[i] = 'c'
+    elseif revision == operation then
+      answers[i] = 'u'
+    else
+      answers[i] = 'u'
+      if state == 'r' and follow == '' and not string.find(flags, 'x', 1, true) then follow = kind .. slot end
+      records[#records + 1] = id
+      records[#records + 1] = compose(state, due, operation, token, old_slot, attempt, strikes, flags, follow) .. ARGV[at + 3]
+    end
+  end
+end
+
+if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
+if #names > 0 then
+  local index = {}
+  for i = 1, #names do
+    index[2 * i - 1] = names[i]
+    index[2 * i] = names[i]
+    redis.call('ZADD', prefix .. 'bucket:' .. names[i], unpack(buckets[names[i]]))
+  end
+  redis.call('ZADD', prefix .. 'index', unpack(index))
+  announce(earliest)
+end
+return {'ok', text(now_us), table.concat(answers)}

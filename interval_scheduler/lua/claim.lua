@@ -1,0 +1,139 @@
+-- claim: takes the oldest due tasks of a partition, each under a lease and a new fencing token.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3] limit  tasks  most tasks to take
+-- ARGV[4] lease  ms  time until a claimed task becomes due again if nobody settles it
+-- ARGV[5] suspects  tasks  how many of them may be lapsed runs, which may kill the worker again
+-- ARGV[6] bytes  bytes  stop after the task that takes the records above this sum
+-- Returns: 'ok', server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
+-- Keeps: every task in exactly one of bucket, retries, leases; nothing is taken before its time; tokens only grow.
+--        An expired lease is simply due again: there is no reaper. Begins with a removal, so that a full instance drains.
+--! include partition
+--! include record
+--! include next
+local limit, lease, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
+local due_by, stamp = text(now), text(now_us)
+
+-- Candidates, oldest first: lapsed leases, then retries and buckets merged by time.
+local ids, source = {}, {}
+local suspects = math.min(limit, tonumber(ARGV[5]))
+if suspects > 0 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', due_by, 'LIMIT', 0, suspects)) do
+    ids[#ids + 1] = id
+    source[#source + 1] = 'leases'
+  end
+end
+local retries = redis.call('ZRANGEBYSCORE', prefix .. 'retries', '-inf', due_by, 'WITHSCORES', 'LIMIT', 0, limit - #ids)
+local r, offset, last = 1, 0, false
+while #ids < limit and not last do
+  local names = redis.call('ZRANGEBYSCORE', prefix .. 'index', '-inf', due_by, 'LIMIT', offset, 4)
+  last = #names < 4
+  offset = offset + #names
+  for n = 1, #names do
+    local entries = redis.call('ZRANGEBYSCORE', prefix .. 'bucket:' .. names[n], '-inf', due_by, 'WITHSCORES', 'LIMIT', 0, limit - #ids)
+    local e = 1
+    while e < #entries and #ids < limit do
+      if retries[r] and tonumber(retries[r + 1]) <= tonumber(entries[e + 1]) then
+        ids[#ids + 1] = retries[r]
+        source[#source + 1] = 'retries'
+        r = r + 2
+      else
+        ids[#ids + 1] = entries[e]
+        source[#source + 1] = names[n]
+        e = e + 2
+      end
+    end
+    if #ids >= limit then break end
+  end
+end
+while retries[r] and #ids < limit do
+  ids[#ids + 1] = retries[r]
+  source[#source + 1] = 'retries'
+  r = r + 2
+end
+
+local reply = {'ok', stamp, '', ''}
+if #ids > 0 then
+  local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
+  local taken, bytes = {}, 0
+  local count = 0
+  while count < #ids and (bytes <= max_bytes or count == 0) do
+    count = count + 1
+    bytes = bytes + (found[count] and #found[count] or 0)
+    taken[source[count]] = (taken[source[count]] or 0) + 1
+  end
+  -- What was taken is the head of each set, so it goes by rank.
+  for name, n in pairs(taken) do
+    if name == 'retries' then
+      redis.call('ZREMRANGEBYRANK', prefix .. 'retries', 0, n - 1)
+    elseif name ~= 'leases' then
+      redis.call('ZREMRANGEBYRANK', prefix .. 'bucket:' .. name, 0, n - 1)
+    else
+      redis.call('ZREMRANGEBYRANK', prefix .. 'leases', 0, n - 1)
+    end
+  end
+
+  local sequence = math.max(tonumber(redis.call('GET', prefix .. 'sequence') or 0), now_us)
+  local deadline = text(now + lease)
+  local records, leases = {}, {}
+  for i = 1, count do
+    local id, record = ids[i], found[i]
+    -- An entry without a record is a leftover of a damaged keyspace: its entry is gone now, and there is nothing to run.
+    if record then
+      local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
+      local later = false
+      if state == 'r' and not string.find(flags, 'k', 1, true) then
+        if string.find(flags, 'c', 1, true) then
+          -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
+          attempt = text((tonumber(attempt) or 0) + 1)
+          flags = string.gsub(flags, 'c', 'u')
+        else
+          strikes = text((tonumber(strikes) or 0) + 1)
+        end
+        if follow ~= '' and not string.find(flags, 'x', 1, true) then
+          -- The run is over, and what was asked for while it ran wins over its outcome.
+          local kind, time = string.sub(follow, 1, 1), string.sub(follow, 2)
+          follow = ''
+          if kind ~= '~' then
+            if slot == '' then slot = due end
+            due, strikes = time, ''
+            if kind == '=' then slot, attempt = time, '' end
+            later = tonumber(time) > now
+          end
+        end
+      end
+      if later then
+        redis.call('HSET', prefix .. 'tasks', id, compose('s', due, revision, '', slot, attempt, '', flags, '') .. string.sub(record, body))
+        redis.call('ZADD', prefix .. 'bucket:' .. bucket_of(tonumber(due)), due, id)
+        redis.call('ZADD', prefix .. 'index', bucket_of(tonumber(due)), bucket_of(tonumber(due)))
+      else
+        sequence = sequence + 1
+        local claimed = compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+        records[#records + 1] = id
+        records[#records + 1] = claimed
+        leases[#leases + 1] = deadline
+        leases[#leases + 1] = id
+        reply[#reply + 1] = id
+        reply[#reply + 1] = claimed
+      end
+    end
+  end
+  if #records > 0 then
+    redis.call('HSET', prefix .. 'tasks', unpack(records))
+    redis.call('ZADD', prefix .. 'leases', unpack(leases))
+    redis.call('SET', prefix .. 'sequence', text(sequence))
+  end
+end
+
+reply[3], reply[4] = next_times(prefix)
+-- The claimer now knows the next time, so that is what others need not announce again.
+local alarm = tonumber(reply[3] ~= '' and reply[3] or reply[4])
+if reply[4] ~= '' and alarm > tonumber(reply[4]) then alarm = tonumber(reply[4]) end
+if not alarm then
+  if meta[3] then redis.call('HDEL', KEYS[1], 'alarm') end
+elseif meta[3] ~= text(alarm) then
+  redis.pcall('HSET', KEYS[1], 'alarm', text(alarm))
+end
+return reply

@@ -1,0 +1,19 @@
+-- partition: checks that this server owns the partition, and reads its time. Expects ARGV[1] epoch, ARGV[2] now.
+local prefix = string.sub(KEYS[1], 1, -5)
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'width', 'alarm')
+if meta[1] ~= ARGV[1] then
+  return {meta[1] and 'moved' or 'absent'}
+end
+local width = tonumber(meta[2])
+local now_us
+if ARGV[2] == '' then
+  local time = redis.call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = ARGV[2] * 1000
+end
+local now = math.floor(now_us / 1000)
+
+local function bucket_of(due)
+  return string.format('%.0f', due - due % width)
+end

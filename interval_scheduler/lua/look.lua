@@ -1,0 +1,19 @@
+-- look: reads the next times of several partitions of one instance.
+--
+-- KEYS[1...] meta  HASH  partitions; the other keys of each share its prefix
+-- ARGV[1] now  ms  test clock, or '' for the server's time
+-- ARGV[2...] epochs  integer  one per partition
+-- Returns: 'ok', server time in us, then per partition: earliest due or '' (or 'moved', 'absent'), earliest lease deadline or ''
+-- Keeps: changes nothing but empty buckets, which it drops from the index.
+--! include next
+local time = redis.call('TIME')
+local reply = {'ok', string.format('%.0f', ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000)}
+for i = 1, #KEYS do
+  local epoch = redis.call('HGET', KEYS[i], 'epoch')
+  if epoch == ARGV[i + 1] then
+    reply[2 * i + 1], reply[2 * i + 2] = next_times(string.sub(KEYS[i], 1, -5))
+  else
+    reply[2 * i + 1], reply[2 * i + 2] = epoch and 'moved' or 'absent', ''
+  end
+end
+return reply

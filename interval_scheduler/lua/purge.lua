@@ -1,0 +1,15 @@
+-- purge: deletes dead letters, oldest first.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3] limit  letters  most to delete in this step
+-- Returns: 'ok', server time in us, how many were deleted
+-- Keeps: no live task is touched.
+--! include partition
+local ids = redis.call('ZRANGE', prefix .. 'dead', 0, ARGV[3] - 1)
+if #ids > 0 then
+  redis.call('ZREMRANGEBYRANK', prefix .. 'dead', 0, #ids - 1)
+  redis.call('HDEL', prefix .. 'dead-records', unpack(ids))
+end
+return {'ok', string.format('%.0f', now_us), #ids}

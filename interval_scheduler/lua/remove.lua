@@ -1,0 +1,30 @@
+-- remove: deletes tasks wherever they are, and their dead letters.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3...] ids  text
+-- Returns: 'ok', server time in us, one digit per id: 1 removed, 0 there was nothing
+-- Keeps: nothing of a removed task remains; what a live run of it reports is refused, because its record is gone.
+--        Begins with a removal, so that a full instance drains.
+--! include partition
+--! include record
+--! include place
+local answers = {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local record = redis.call('HGET', prefix .. 'tasks', id)
+  local removed = 0
+  if record then
+    local state, due = parse(record)
+    redis.call('HDEL', prefix .. 'tasks', id)
+    withdraw(state, due, id)
+    removed = 1
+  end
+  if redis.call('HDEL', prefix .. 'dead-records', id) == 1 then
+    redis.call('ZREM', prefix .. 'dead', id)
+    removed = 1
+  end
+  answers[#answers + 1] = removed
+end
+return {'ok', text(now_us), table.concat(answers)}

@@ -1,0 +1,45 @@
+-- revive: gives dead tasks another chance, now.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3] operation  text  id of this call, which becomes the revision
+-- ARGV[4...] letters  id, dead letter as it was read, body of the task
+-- Returns: 'ok', server time in us, one digit per letter: 1 revived, 0 the letter changed or is gone
+-- Keeps: a dead letter becomes a due task again in one step. Where the id is alive (the next occurrence of a recurring
+--        task, or a new assignment), that one stays, and what failed is made up for by a run due now.
+--! include partition
+--! include record
+--! include place
+--! include hint
+local answers, revived = {}, false
+for i = 4, #ARGV, 3 do
+  local id, time = ARGV[i], text(now)
+  if redis.call('HGET', prefix .. 'dead-records', id) ~= ARGV[i + 1] then
+    answers[#answers + 1] = 0
+  else
+    answers[#answers + 1] = 1
+    local record = redis.call('HGET', prefix .. 'tasks', id)
+    if not record then
+      redis.call('HSET', prefix .. 'tasks', id, compose('s', time, ARGV[3], '', '', '', '', '', '') .. ARGV[i + 2])
+      put_in_bucket(time, id)
+      revived = true
+    else
+      local state, due, _, token, slot, attempt, strikes, flags, follow, body = parse(record)
+      if state == 'r' then
+        if not string.find(flags, 'n', 1, true) then flags = flags .. 'n' end
+        redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow) .. string.sub(record, body))
+      elseif state == 's' and tonumber(due) > now then
+        if slot == '' then slot = due end
+        redis.call('HSET', prefix .. 'tasks', id, compose(state, time, ARGV[3], token, slot, attempt, strikes, flags .. 'x', due) .. string.sub(record, body))
+        withdraw(state, due, id)
+        put_in_bucket(time, id)
+        revived = true
+      end
+    end
+    redis.call('HDEL', prefix .. 'dead-records', id)
+    redis.call('ZREM', prefix .. 'dead', id)
+  end
+end
+if revived then announce(now) end
+return {'ok', text(now_us), table.concat(answers)}

@@ -1,0 +1,100 @@
+-- settle: reports the ends of runs: done, next occurrence, retry, dead letter, released, or awaiting confirmation.
+--
+-- KEYS[1] meta  HASH  partition; its other keys share the prefix
+-- ARGV[1] epoch  integer  epoch of the partition known to the caller
+-- ARGV[2] now  ms  test clock, or '' for the server's time
+-- ARGV[3] lease  ms  how long a run that awaits confirmation stays claimed
+-- ARGV[4...] runs  id, expected header, new header  new header '' deletes the task; with '+' in front, two more follow: new body or '', dead letter or ''
+-- Returns: 'ok', server time in us, one letter per run (o done, l lost, c changed), then the record of each changed run
+-- Keeps: a run settles once, and only with its own token; where the record changed during the run nothing is written.
+--        Begins with a removal, so that a full instance drains.
+--! include partition
+--! include record
+--! include hint
+local ids, expected, fresh, bodies, dead = {}, {}, {}, {}, {}
+local at = 4
+while ARGV[at] do
+  local n = #ids + 1
+  ids[n], expected[n] = ARGV[at], ARGV[at + 1]
+  if string.sub(ARGV[at + 2], 1, 1) == '+' then
+    fresh[n], bodies[n], dead[n] = string.sub(ARGV[at + 2], 2), ARGV[at + 3], ARGV[at + 4]
+    at = at + 5
+  else
+    fresh[n], bodies[n], dead[n] = ARGV[at + 2], '', ''
+    at = at + 3
+  end
+end
+
+local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
+local reply = {'ok', text(now_us), ''}
+local answers, gone, records, done = {}, {}, {}, {}
+local buckets, names, retries, leases, letters = {}, {}, {}, {}, {}
+local earliest
+for i = 1, #ids do
+  local record, id = found[i], ids[i]
+  if not record then
+    answers[i] = 'l'
+  elseif string.sub(record, 1, #expected[i] + 1) ~= expected[i] .. '\n' then
+    local state, _, _, token = parse(record)
+    local _, _, _, held = parse(expected[i] .. '\n')
+    if state == 'r' and token == held then
+      answers[i] = 'c'
+      reply[#reply + 1] = record
+    else
+      answers[i] = 'l'
+    end
+  else
+    answers[i] = 'o'
+    gone[#gone + 1] = id
+    if dead[i] ~= '' then letters[#letters + 1] = i end
+    if fresh[i] == '' then
+      done[#done + 1] = id
+    else
+      local body = bodies[i] ~= '' and bodies[i] or string.sub(record, #expected[i] + 2)
+      records[#records + 1] = id
+      records[#records + 1] = fresh[i] .. '\n' .. body
+      local state, due = string.match(fresh[i], '^(%a)(%d+)')
+      local moment = tonumber(due)
+      if state == 's' then
+        local name = bucket_of(moment)
+        local entries = buckets[name]
+        if not entries then
+          entries = {}
+          buckets[name] = entries
+          names[#names + 1] = name
+        end
+        entries[#entries + 1] = due
+        entries[#entries + 1] = id
+      elseif state == 'w' then
+        retries[#retries + 1] = due
+        retries[#retries + 1] = id
+      else
+        moment = now + ARGV[3]
+        leases[#leases + 1] = text(moment)
+        leases[#leases + 1] = id
+      end
+      if not earliest or moment < earliest then earliest = moment end
+    end
+  end
+end
+
+if #gone > 0 then redis.call('ZREM', prefix .. 'leases', unpack(gone)) end
+if #done > 0 then redis.call('HDEL', prefix .. 'tasks', unpack(done)) end
+if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
+for i = 1, #names do
+  redis.call('ZADD', prefix .. 'bucket:' .. names[i], unpack(buckets[names[i]]))
+  redis.call('ZADD', prefix .. 'index', names[i], names[i])
+end
+if #retries > 0 then redis.call('ZADD', prefix .. 'retries', unpack(retries)) end
+if #leases > 0 then redis.call('ZADD', prefix .. 'leases', unpack(leases)) end
+for _, i in ipairs(letters) do
+  -- One dead letter per id: the newest error, how often, first and last time.
+  local old = redis.call('HGET', prefix .. 'dead-records', ids[i])
+  local count, first = string.match(old or '', '^(%d+),(%d+)')
+  local head = text((tonumber(count) or 0) + 1) .. ',' .. (first or text(now)) .. ',' .. text(now) .. '\n'
+  redis.call('HSET', prefix .. 'dead-records', ids[i], head .. dead[i])
+  redis.call('ZADD', prefix .. 'dead', text(now), ids[i])
+end
+if earliest then announce(earliest) end
+reply[3] = table.concat(answers)
+return reply

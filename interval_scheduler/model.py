@@ -1,0 +1,165 @@
+"""The values users meet: tasks, and what the scheduler tells about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from .retry import Retry
+
+if TYPE_CHECKING:
+    from .schedule import Cron
+
+State = Literal["scheduled", "running", "retrying", "dead"]
+Misfire = Literal["coalesce", "skip", "all"]
+Delivery = Literal["at_least_once", "at_most_once"]
+
+
+class Task:
+    """What the application schedules. Subclass it with properties, plain attributes or as a dataclass.
+
+    `id` and `serialize` are required; everything else has a default.
+    """
+
+    if TYPE_CHECKING:
+        # To a type checker these are read-only, so that a subclass may use a property, an attribute or a field.
+        @property
+        def id(self) -> str:
+            """The identity of the task: not empty, at most 1,024 bytes of UTF-8. The same id is the same task."""
+
+        @property
+        def execute_on(self) -> datetime | float | None:
+            """The first due time: aware datetime, unix seconds, or None for as soon as possible (Cron: next match)."""
+
+        @property
+        def reschedule_interval(self) -> float | timedelta | Cron | None:
+            """Seconds between occurrences (rounded to 1 ms), a timedelta, a Cron, or None to run once."""
+
+        @property
+        def retry(self) -> Retry:
+            """How often and when a run that failed is repeated."""
+
+        @property
+        def timeout(self) -> float | timedelta | None:
+            """Seconds a run may take; None for as long as it likes."""
+
+        @property
+        def misfire(self) -> Misfire:
+            """What becomes of occurrences that were missed: one run for all, none, or each (up to the limit)."""
+
+        @property
+        def misfire_limit(self) -> int:
+            """The most missed occurrences that ``misfire="all"`` makes up for: the newest ones."""
+
+        @property
+        def delivery(self) -> Delivery:
+            """Whether a run whose worker died is repeated, or kept as a dead letter with unknown outcome."""
+
+        @property
+        def jitter(self) -> float | timedelta:
+            """Seconds over which tasks are spread: each id is always late by the same part of it."""
+
+    else:
+        execute_on = None
+        reschedule_interval = None
+        retry = Retry()
+        timeout = None
+        misfire = "coalesce"
+        misfire_limit = 100
+        delivery = "at_least_once"
+        jitter = 0
+
+    def serialize(self) -> Any:
+        """The payload: anything msgpack carries exactly. The handler gets it back equal."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledTask:
+    """One task as it is stored right now."""
+
+    id: str
+    payload: Any
+    due: datetime
+    """When the pending occurrence is due; for a running task when the live run was due; for a dead one when it died."""
+    time_left: float
+    """Seconds until `due` by the clock of the task's instance; 0 if it is past."""
+    interval: timedelta | Cron | None
+    state: State
+    attempt: int
+    """The number of the run that is live or comes next, 1 for the first; of a dead letter the last one."""
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadTask:
+    """A task, or an occurrence of one, that failed more often than its retry policy allows."""
+
+    id: str
+    payload: Any
+    error: str
+    """The newest error."""
+    count: int
+    """How many occurrences of this id ended so."""
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AssignResult:
+    """How many of the assigned tasks were new, and how many existed and were updated."""
+
+    created: int
+    updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStats:
+    """One partition right now; times in seconds. `error` is set, and everything else 0, where it cannot be reached."""
+
+    partition: int
+    instance: str
+    scheduled: int = 0
+    running: int = 0
+    retrying: int = 0
+    dead: int = 0
+    buckets: int = 0
+    lateness: float = 0.0
+    """How long the oldest waiting task is overdue; 0 if none is."""
+    next_due: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """All partitions, and their sums."""
+
+    partitions: tuple[PartitionStats, ...]
+    scheduled: int = field(init=False)
+    running: int = field(init=False)
+    retrying: int = field(init=False)
+    dead: int = field(init=False)
+    lateness: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("scheduled", "running", "retrying", "dead"):
+            object.__setattr__(self, name, sum(getattr(partition, name) for partition in self.partitions))
+        object.__setattr__(self, "lateness", max((p.lateness for p in self.partitions), default=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the callbacks of ``on()`` get: the name of the event and what belongs to it."""
+
+    name: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def to_datetime(milliseconds: int) -> datetime:
+    """An aware datetime in UTC."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

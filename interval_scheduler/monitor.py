@@ -1,0 +1,150 @@
+"""A listening connection to every instance: notices at once when one is lost or back, and carries the hints of workers.
+
+A hint is only a hint: nothing is lost with one. A connection that went silent is found by a ping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .events import Health
+from .transport.endpoint import Endpoint
+
+PING_SECONDS = 4.0
+"""Pause between pings on a quiet connection: with the answer deadline below, silence is noticed within seconds."""
+PONG_SECONDS = 2.0
+FIRST_RETRY_SECONDS = 0.05
+"""Reconnects begin quickly, then back off, with jitter, to the `reconnect_interval_seconds` option."""
+
+
+class Monitor:
+    """Listens to all instances, from `start` to `stop`, on one event loop."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float) -> None:
+        """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait."""
+        self._endpoints = endpoints
+        self._health = health
+        self._channel = channel
+        self._reconnect = reconnect_seconds
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: dict[str, _Listener] = {}
+
+    def start(self) -> None:
+        for name, endpoint in self._endpoints.items():
+            listener = self._listeners[name] = _Listener(endpoint, self._channel)
+            self._tasks.append(asyncio.get_running_loop().create_task(self._watch(name, listener)))
+
+    async def _watch(self, name: str, listener: _Listener) -> None:
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await listener.connect()
+                self._health.up(name)
+                pause = FIRST_RETRY_SECONDS
+                await listener.listen()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # a lost connection, or whatever else: it is tried again
+                self._health.down(name, str(error) or type(error).__name__)
+            await listener.disconnect()
+            await asyncio.sleep(min(pause, self._reconnect) * random.uniform(0.5, 1))
+            pause = min(pause * 2, self._reconnect)
+
+    async def subscribe(
+        self, instance: str, channels: Iterable[str], receive: Callable[[str, bytes], None], connected: Callable[[], None]
+    ) -> None:
+        """From now on listens to exactly these `channels` of an instance, over reconnects.
+
+        `receive(channel, message)` is called on the loop; `connected()` after each reconnect, when hints were missed.
+        """
+        listener = self._listeners[instance]
+        listener.receive, listener.connected = receive, connected
+        await listener.set_channels(set(channels))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for listener in self._listeners.values():
+            await listener.disconnect()
+        self._listeners.clear()
+
+
+class _Listener:
+    """One listening connection, rebuilt as often as it takes."""
+
+    def __init__(self, endpoint: Endpoint, base: str) -> None:
+        self._endpoint = endpoint
+        self._base = base
+        self._channels: set[str] = set()
+        self._client: Any = None
+        self._pubsub: Any = None
+        self.receive: Callable[[str, bytes], None] | None = None
+        self.connected: Callable[[], None] | None = None
+
+    async def connect(self) -> None:
+        import redis.asyncio
+
+        await asyncio.to_thread(self._endpoint.open)
+        if self._client is None:
+            self._client = redis.asyncio.Redis(connection_pool=self._endpoint.connection_pool(asynchronous=True))
+        self._pubsub = self._client.pubsub()
+        try:
+            await self._pubsub.subscribe(self._base, *self._channels)
+            await asyncio.wait_for(self._pubsub.get_message(timeout=PONG_SECONDS), PONG_SECONDS + 1)
+        except Exception:
+            await asyncio.to_thread(self._endpoint.revive)
+            raise
+        if self.connected is not None:
+            self.connected()
+
+    async def listen(self) -> None:
+        """Hands out messages until the connection breaks, which raises."""
+        loop = asyncio.get_running_loop()
+        pubsub = self._pubsub
+        asked: float | None = None
+        heard = loop.time()
+        while True:
+            message = await pubsub.get_message(timeout=1.0)
+            now = loop.time()
+            if message is not None:
+                heard, asked = now, None
+                if message["type"] == "message" and self.receive is not None:
+                    self.receive(message["channel"].decode(), message["data"])
+            elif asked is not None:
+                if now - asked > PONG_SECONDS:
+                    raise ConnectionError(f"no answer to a ping for {PONG_SECONDS:g} s")
+            elif now - heard >= PING_SECONDS:
+                await asyncio.wait_for(pubsub.ping(), PONG_SECONDS)
+                asked = now
+
+    async def set_channels(self, channels: set[str]) -> None:
+        gone, new = self._channels - channels, channels - self._channels
+        self._channels = channels
+        pubsub = self._pubsub
+        if pubsub is None or pubsub.connection is None or not pubsub.connection.is_connected:
+            return  # the next connect subscribes to all of them
+        try:
+            if new:
+                await pubsub.subscribe(*new)
+            if gone:
+                await pubsub.unsubscribe(*gone)
+        except OSError:
+            return  # `listen` notices the broken connection, and the next connect subscribes
+        except Exception as error:
+            from redis.exceptions import RedisError
+
+            if not isinstance(error, RedisError):
+                raise
+
+    async def disconnect(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            await pubsub.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.connection_pool.disconnect()

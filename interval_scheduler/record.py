@@ -1,0 +1,81 @@
+r"""The stored record of a task: an ASCII header that belongs to the scripts, then a msgpack body that belongs to Python.
+
+Header: ``<state><due>,<revision>,<token>,<slot>,<attempt>,<strikes>,<flags>,<follow>\n``. Empty fields at the end are
+left out, so that a waiting task on its grid costs only ``s<due>,<revision>``. ``lua/lib/record.lua`` is the same
+format in Lua; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+SCHEDULED, RETRYING, RUNNING = "s", "w", "r"
+
+EXTRA = "x"
+"""This is an extra run (``run_task_now``): after it, the pending occurrence resumes at `follow`, its slot unchanged."""
+RUN_NOW = "n"
+"""An extra run was asked for while this run was live: it follows the run."""
+UNCONFIRMED = "c"
+"""The handler returned under ``confirm="manual"``, and nobody has confirmed yet."""
+UNCONFIRMED_LAPSE = "u"
+"""The lease of an unconfirmed run ended: this claim is its next attempt, if it still has one."""
+CONFIRMED = "k"
+"""The run was confirmed: whatever happens now, it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One parsed header. Times are ms; `token` is 0 where the task is not running."""
+
+    state: str
+    due: int
+    revision: str
+    token: int = 0
+    slot: int = -1
+    attempt: int = 0
+    strikes: int = 0
+    flags: str = ""
+    follow: str = ""
+    """What follows the live run: "=ms" a new first occurrence, "~ms" the same but only if nothing better is known,
+    ">ms" the next occurrence, moved; for an extra run the plain ms of the pending occurrence; "" decided on settling."""
+
+    @property
+    def grid(self) -> int:
+        """The grid slot, which is the due time unless the occurrence was moved or jittered."""
+        return self.due if self.slot < 0 else self.slot
+
+    def encode(self) -> bytes:
+        head = f"{self.state}{self.due},{self.revision}"
+        slot = "" if self.slot < 0 or self.slot == self.due else self.slot
+        if not (self.token or slot != "" or self.attempt or self.strikes or self.flags or self.follow):
+            return head.encode()
+        fields = (self.token or "", slot, self.attempt or "", self.strikes or "", self.flags, self.follow)
+        return f"{head},{','.join(map(str, fields))}".rstrip(",").encode()
+
+    def moved(self, **changes: object) -> Header:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def parse_header(raw: bytes) -> Header:
+    """A header, without its newline, as a value."""
+    fields = raw.decode().split(",")
+    fields += [""] * (8 - len(fields))
+    head, revision, token, slot, attempt, strikes, flags, follow = fields
+    return Header(
+        head[0],
+        int(head[1:]),
+        revision,
+        int(token or 0),
+        int(slot or -1),
+        int(attempt or 0),
+        int(strikes or 0),
+        flags,
+        follow,
+    )
+
+
+def split_record(record: bytes) -> tuple[bytes, bytes]:
+    """Header bytes and body bytes of a record."""
+    header, _, body = record.partition(b"\n")
+    return header, body

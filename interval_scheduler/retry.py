@@ -1,0 +1,73 @@
+"""How often, and when, a run that failed is repeated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from .errors import InvalidTask
+from .schedule import parse_duration
+
+_YEAR_MS = 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Exponential backoff with jitter.
+
+    Attributes:
+        max_retries: how often a failed run is repeated; None for ever, 0 never.
+        backoff: seconds (or a timedelta) before the first retry.
+        factor: what each pause is multiplied by to get the next one, 1 or more.
+        max_backoff: longest pause, in seconds (or a timedelta).
+        jitter: the part, 0 to 1, by which a pause is made randomly shorter or longer, so that tasks that failed
+            together do not come back together.
+
+    Raises:
+        InvalidTask: naming the wrong field.
+    """
+
+    max_retries: int | None = 3
+    backoff: float | timedelta = 1.0
+    factor: float = 2.0
+    max_backoff: float | timedelta = 3600.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        retries = self.max_retries
+        if retries is not None and (type(retries) is not int or not 0 <= retries <= 2**31):
+            raise InvalidTask("Retry", "max_retries", f"is {retries!r}", "use a whole number from 0, or None for ever")
+        for name in ("backoff", "max_backoff"):
+            value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=_YEAR_MS)
+            object.__setattr__(self, name, value / 1000)
+        for name, lowest, highest in (("factor", 1.0, 1000.0), ("jitter", 0.0, 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+                raise InvalidTask("Retry", name, f"is {value!r}", f"use a number from {lowest:g} to {highest:g}")
+
+    def allows(self, attempt: int) -> bool:
+        """Whether another run is allowed after `attempt` failed ones."""
+        return self.max_retries is None or attempt <= self.max_retries
+
+    def delay_ms(self, attempt: int, random: float) -> int:
+        """The pause before the next run, in ms, after `attempt` failed ones; `random` from [0, 1) spreads it."""
+        backoff, longest = self.backoff, self.max_backoff
+        assert isinstance(backoff, float)
+        assert isinstance(longest, float)
+        pause = 0.0
+        if backoff:
+            # In logarithms, because the power of a large attempt is no float any more.
+            exponent = math.log(backoff) + (attempt - 1) * math.log(self.factor)
+            pause = longest if longest == 0 or exponent >= math.log(longest) else math.exp(exponent)
+        return max(0, round(pause * (1 + self.jitter * (2 * random - 1)) * 1000))
+
+    def to_values(self) -> list[Any]:
+        """The fields in order, as msgpack carries them."""
+        return [self.max_retries, self.backoff, self.factor, self.max_backoff, self.jitter]
+
+    @classmethod
+    def from_values(cls, values: list[Any]) -> Retry:
+        """The opposite of `to_values`."""
+        return cls(*values)

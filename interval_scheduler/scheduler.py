@@ -1,0 +1,354 @@
+"""The blocking scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .commands import Command, Reply
+from .errors import AlreadyExecuting, LockNotAcquired
+from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
+from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .operations import Operation, Operations, drive
+from .topology import join
+from .transport.blocking import BlockingTransport
+from .worker.handlers import Handler
+from .worker.worker import Confirm
+
+T = TypeVar("T")
+
+
+class Scheduler(BaseScheduler):
+    """Assigns tasks and runs handlers for those that are due. Methods block; usable from any thread.
+
+    Workers and the watch over the instances run on an event loop in a thread of their own; assigning, removing and
+    reading do not pass through it. See `AsyncScheduler` for the same with coroutines.
+    """
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self._transport = BlockingTransport(self._engine.endpoints)
+        self._loop: _LoopThread | None = None
+        self._joining = threading.Lock()
+        self._stopped = threading.Event()
+
+    __init__.__doc__ = BaseScheduler.__init__.__doc__
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops executing (waiting for running handlers) and accepting, and lets go of every connection."""
+        if self._closed:
+            return
+        self._accepting = False
+        if self._loop is not None:
+            self._loop.run(self._engine.close())
+            self._loop.close()
+            self._loop = None
+        self._closed = True
+        self._stopped.set()
+        self._transport.close()
+        self._engine.release()
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def start_task_accept(self) -> None:
+        """Connects, and accepts tasks from now on. Doing it twice is fine.
+
+        Raises:
+            PartitionUnavailable: where the master instance cannot be reached.
+            TopologyMismatch: where the options do not fit the namespace.
+        """
+        self._connected()
+        self._accepting = True
+
+    def stop_task_accept(self) -> None:
+        """Accepts no tasks from now on; handlers go on."""
+        self._accepting = False
+
+    def start_task_execute(self, handler: Handler, confirm: Confirm = "auto") -> None:
+        """Runs ``handler(payload)`` for every task that comes due, until `stop_task_execute`.
+
+        `handler` is a plain function (run in threads) or a coroutine function (run on the scheduler's event loop).
+        With ``confirm="manual"`` a run counts as done only when `confirm_task` is called for it.
+
+        Raises:
+            AlreadyExecuting: where it runs already.
+        """
+        if self.executing_tasks:
+            raise AlreadyExecuting
+        self._connected()
+        self._stopped.clear()
+        self._on_loop(self._engine.start_worker(handler, confirm))
+
+    def stop_task_execute(self, grace: float | None = None) -> None:
+        """Stops claiming, releases what has not begun, and waits for running handlers, at most `grace` seconds."""
+        if self._loop is not None:
+            self._on_loop(self._engine.stop_worker(grace))
+        self._stopped.set()
+
+    def wait(self, grace: float | None = None) -> None:
+        """Blocks until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds."""
+        signalled = threading.Event()
+        previous: dict[int, Any] = {}
+
+        def stop(_number: int, _frame: object) -> None:
+            signalled.set()
+            self._stopped.set()
+
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous[number] = signal.signal(number, stop)
+        try:
+            # The timeout only lets the main thread run its signal handlers on every platform.
+            while not self._stopped.wait(1.0):
+                continue
+            if signalled.is_set():
+                self.stop_task_execute(grace)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _set_concurrency(self, value: int) -> None:
+        async def change() -> None:
+            if self._engine.worker is not None:
+                self._engine.worker.concurrency = value
+
+        self._on_loop(change())
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def assign_task(self, task: Task) -> bool:
+        """Schedules a task, in one atomic step. True: it is new; False: its id existed and was updated.
+
+        An update replaces payload, interval and options; the pending occurrence keeps its time, and the new interval
+        counts after it. While the task runs, what was assigned is what follows the run.
+
+        Raises:
+            NotAcceptingTasks: before `start_task_accept`.
+            InvalidTask: naming the wrong member; nothing was written.
+            PartitionUnavailable: its instance cannot be reached; repeating is safe.
+        """
+        self._require_accepting()
+        return self._run(self._operations.assign_task(task))
+
+    def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
+        """Schedules any number of tasks, streamed in batches; each batch is refused whole or written.
+
+        Raises:
+            InvalidTask: its attributes `created`, `updated` and `not_written` say how far it came.
+            AssignFailed: an instance could not be reached; repeating everything is safe.
+        """
+        self._require_accepting()
+        return self._run(self._operations.assign_tasks(tasks))
+
+    def post(
+        self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0
+    ) -> str:
+        """Schedules a one-off task `delay` seconds from now and returns its id, made up where none is given."""
+        task = posted_task(payload, delay, id, max_retries)
+        self.assign_task(task)
+        return task.id
+
+    def remove_task(self, task: Task | str) -> bool:
+        """Removes a task, wherever it is, and its dead letter; also stops what would follow a live run.
+
+        False where there was nothing of this id.
+        """
+        return self.remove_tasks([task]) > 0
+
+    def remove_tasks(self, tasks: Iterable[Task | str]) -> int:
+        """Removes tasks; says how many there were."""
+        self._require_accepting()
+        return self._run(self._operations.remove_tasks(tasks))
+
+    def reschedule_task(
+        self,
+        task: Task | str,
+        delay: float | timedelta | None = None,
+        execute_on: datetime | float | None = None,
+    ) -> bool:
+        """Moves the pending occurrence to `delay` seconds from now, or to `execute_on`; its grid stays.
+
+        False, and nothing is created, for an unknown id. While the task runs, the move wins over the run's outcome.
+        """
+        self._require_accepting()
+        return self._run(self._operations.reschedule_task(task, delay, execute_on))
+
+    def run_task_now(self, task: Task | str) -> bool:
+        """Asks for an extra run that moves neither the pending occurrence nor the grid; it follows a live run.
+
+        A task that is already due, or waits for a retry, runs now instead. False for an unknown id.
+        """
+        self._require_accepting()
+        return self._run(self._operations.run_task_now(task))
+
+    def confirm_task(self, id: str, fencing_token: int | None = None) -> bool:
+        """Says that a run is done, under ``confirm="manual"``. False where the run does not own the task any more.
+
+        The token may be left out inside the handler.
+        """
+        self._open()
+        return self._run(self._operations.confirm_task(id, token_for(id, fencing_token)))
+
+    def clear_all_tasks(self, progress: Callable[[int], None] | None = None) -> int:
+        """Deletes all tasks and dead letters, in bounded steps, and returns the number of tasks.
+
+        `progress` is called with the number so far. Locks, topology and the token sequences stay.
+        """
+        self._open()
+        return self._run(self._operations.clear_all_tasks(progress))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def is_scheduled(self, task: Task | str) -> bool:
+        """Whether a live task of this id exists: waiting, running, or waiting for a retry."""
+        return self._run(self._operations.is_scheduled(task))
+
+    def peek_task(self, task: Task | str) -> ScheduledTask | None:
+        """What is known of a task; its dead letter if it is not alive; None for an unknown id."""
+        return self._run(self._operations.peek_task(task))
+
+    def upcoming(
+        self, offset: float | timedelta = 0, duration: float | timedelta | None = None, limit: int | None = None
+    ) -> Iterator[ScheduledTask]:
+        """Waiting tasks (retries too) in due order, read page by page.
+
+        From `offset` seconds after now (0: what is overdue too), for `duration` seconds, at most `limit`.
+        """
+        reader = self._operations.upcoming(offset, duration, limit)
+
+        def read() -> Iterator[ScheduledTask]:
+            while True:
+                self._run(reader.fill())
+                tasks = reader.take()
+                if not tasks:
+                    return
+                yield from tasks
+
+        return read()
+
+    def queue_size(self) -> int:
+        """The number of buckets in use."""
+        return self._run(self._operations.counts())[0]
+
+    def task_size(self) -> int:
+        """The number of live tasks."""
+        return self._run(self._operations.counts())[1]
+
+    def stats(self) -> Stats:
+        """Counts, lateness and next due time of every partition."""
+        return self._run(self._operations.stats())
+
+    def dead_tasks(self) -> list[DeadTask]:
+        """The dead letters, oldest first."""
+        return self._run(self._operations.dead_tasks())
+
+    def retry_dead_tasks(self, ids: Iterable[str] | None = None) -> int:
+        """Makes dead tasks (those of `ids`, or all) due now; says how many."""
+        self._require_accepting()
+        return self._run(self._operations.retry_dead_tasks(ids))
+
+    def purge_dead_tasks(self) -> int:
+        """Deletes all dead letters; says how many."""
+        self._require_accepting()
+        return self._run(self._operations.purge_dead_tasks())
+
+    # -- locks -------------------------------------------------------------------------------------------------------
+
+    def try_lock(self, name: str) -> Lock | None:
+        """Takes a lock, or returns None where somebody holds it. Released after 24 h if nobody does."""
+        return self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
+
+    def unlock(self, lock: Lock) -> bool:
+        """Gives a lock back. False where it is not held by this `lock` any more."""
+        return bool(self._run(self._operations.lock(lock.name, "release", lock.holder, 0)))
+
+    def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
+        """Takes a lock that Redis releases after `seconds`."""
+        return self._take(name, lock_milliseconds(seconds, "seconds")) is not None
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[Lock]:
+        """Holds a lock for the time of a ``with`` block.
+
+        Raises:
+            LockNotAcquired: where somebody else holds it.
+        """
+        held = self.try_lock(name)
+        if held is None:
+            raise LockNotAcquired(name)
+        try:
+            yield held
+        finally:
+            self.unlock(held)
+
+    def _take(self, name: str, ttl_ms: int) -> Lock | None:
+        holder = new_holder()
+        token = self._run(self._operations.lock(check_name(name), "take", holder, ttl_ms))
+        return Lock(name, token, holder, self._extend_lock) if token else None
+
+    def _extend_lock(self, lock: Lock, seconds: float) -> bool:
+        ttl_ms = lock_milliseconds(seconds, "seconds")
+        return bool(self._run(self._operations.lock(lock.name, "extend", lock.holder, ttl_ms)))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _operations(self) -> Operations:
+        return self._engine.operations or self._connected()
+
+    def _connected(self) -> Operations:
+        self._open()
+        with self._joining:
+            operations = self._engine.operations
+            if operations is None:
+                layout = self._run(join(self._engine.options, self._engine.clock.script_now()))
+                operations = self._engine.joined(layout)
+                self._on_loop(self._engine.watch())
+            return operations
+
+    def _run(self, operation: Operation[T]) -> T:
+        self._open()
+        return drive(operation, self._execute)
+
+    def _execute(self, commands: Sequence[Command]) -> list[Reply]:
+        replies = self._transport.execute(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._engine.note(commands, replies)
+                break
+        return replies
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            self._loop = _LoopThread()
+        return self._loop.run(coroutine)
+
+
+class _LoopThread:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="interval-scheduler", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine there, and waits for it here."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

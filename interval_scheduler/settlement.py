@@ -1,0 +1,211 @@
+"""What follows a run: the pure decisions of a worker, from a record and an outcome to the next record.
+
+Next occurrences are computed from the grid slot, never from the clock or from a moved time, so that nothing drifts.
+What was assigned, rescheduled or asked for while the run was live wins over its outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .definition import Definition, with_error
+from .record import (
+    CONFIRMED,
+    EXTRA,
+    RETRYING,
+    RUN_NOW,
+    SCHEDULED,
+    UNCONFIRMED,
+    UNCONFIRMED_LAPSE,
+    Header,
+)
+from .schedule import latest_slot, missed_slots, next_slot, next_slot_after
+
+MAX_STRIKES = 5
+"""Claims of one occurrence that may lapse without a report before it is taken for what kills its workers."""
+
+
+class End(Enum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """It counts as an attempt: repeated if the retry policy allows, else a dead letter."""
+    ABANDONED = "abandoned"
+    """It must not be repeated, whatever the retry policy says: a dead letter."""
+    RELEASED = "released"
+    """It did not begin, or cannot be handled here: it counts as nothing."""
+    UNCONFIRMED = "unconfirmed"
+    """Its handler returned, and it waits to be confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a run; `error` for a failed or abandoned one, `delay` in ms for one released for later."""
+
+    end: End
+    error: str = ""
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to write: the new header (None: delete the task), the new body and the dead letter where there is one."""
+
+    header: Header | None
+    body: bytes = b""
+    dead: bytes = b""
+
+    @property
+    def what(self) -> str:
+        """The name of the event that tells of it."""
+        if self.dead:
+            return "dead"
+        if self.header is not None and self.header.state == RETRYING and self.header.attempt:
+            return "retry"
+        return "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to do with a claimed task: run the occurrence of `slot`, due at `due`, or settle it right away."""
+
+    slot: int
+    due: int
+    outcome: Outcome | None = None
+
+
+def begin(task_id: str, header: Header, definition: Definition, now: int) -> Start:
+    """Decides what a claim means. `now` is the server's time of the claim, in ms."""
+    slot, due = header.grid, header.due
+    if CONFIRMED in header.flags:
+        return Start(slot, due, Outcome(End.DONE))
+    if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
+        return Start(slot, due, Outcome(End.ABANDONED, "was not confirmed before its lease ended"))
+    if header.strikes and definition.delivery == "at_most_once":
+        return Start(slot, due, Outcome(End.ABANDONED, "outcome unknown: the worker that ran it did not report back"))
+    if header.strikes >= MAX_STRIKES:
+        return Start(slot, due, Outcome(End.ABANDONED, f"its worker vanished {header.strikes} times while running it"))
+    if _misfired(task_id, header, definition, now):
+        assert definition.schedule is not None
+        if definition.misfire == "skip":
+            slot = latest_slot(definition.schedule, slot, now)
+        elif definition.misfire == "all":
+            slot = missed_slots(definition.schedule, slot, now, definition.misfire_limit)[0]
+        if slot != header.grid:
+            due = slot + definition.delay(task_id, slot)
+    return Start(slot, due)
+
+
+def _misfired(task_id: str, header: Header, definition: Definition, now: int) -> bool:
+    """Whether the following occurrence was already due; never for one that is extra, moved or a repeat."""
+    if definition.schedule is None or definition.misfire == "coalesce" or header.attempt or EXTRA in header.flags:
+        return False
+    if header.due != header.grid + definition.delay(task_id, header.grid):
+        return False
+    return next_slot(definition.schedule, header.grid) <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A live run as its worker knows it. Times are ms of the server's clock."""
+
+    task_id: str
+    header: Header
+    definition: Definition
+    slot: int
+    claimed_at: int
+    was_recurring: bool
+    """Whether the task was recurring when it was claimed; an assignment during the run may have changed that."""
+
+
+def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
+    """What to write at the end of a run. `random`, from [0, 1), spreads retries."""
+    header, definition = live.header, live.definition
+    if CONFIRMED in header.flags:
+        outcome = Outcome(End.DONE)
+    superseded = _superseded(live)
+    if outcome.end is End.UNCONFIRMED and not superseded:
+        return Settlement(header.moved(flags=_without(header.flags, UNCONFIRMED_LAPSE) + UNCONFIRMED))
+    if outcome.end is End.RELEASED and not superseded:
+        return Settlement(_released(header, outcome, now))
+    if outcome.end is End.FAILED and not superseded:
+        attempt = header.attempt + 1
+        if definition.retry.allows(attempt):
+            return _repeated(live, attempt, outcome.error, now, random)
+    dead = b""
+    if outcome.end in (End.FAILED, End.ABANDONED) and not superseded:
+        dead = with_error(definition, outcome.error)
+    following = _following(live)
+    if RUN_NOW in header.flags:
+        following = _extra_first(following, header, now)
+    body = with_error(definition, None) if following is not None and definition.error else b""
+    return Settlement(following, body, dead)
+
+
+def _superseded(live: Live) -> bool:
+    """Whether what was asked for during the run replaces its outcome."""
+    kind = live.header.follow[:1]
+    if EXTRA in live.header.flags or not kind:
+        return False
+    return kind != "~" or not (live.was_recurring and live.definition.schedule is not None)
+
+
+def _released(header: Header, outcome: Outcome, now: int) -> Header:
+    flags = _without(header.flags, UNCONFIRMED, UNCONFIRMED_LAPSE)
+    if header.attempt or header.strikes or outcome.delay:
+        due = max(header.due, now + outcome.delay) if outcome.delay else header.due
+        return header.moved(state=RETRYING, token=0, slot=header.grid, due=due, flags=flags)
+    return header.moved(state=SCHEDULED, token=0, flags=flags)
+
+
+def _repeated(live: Live, attempt: int, error: str, now: int, random: float) -> Settlement:
+    header = live.header
+    delay = 0 if RUN_NOW in header.flags else live.definition.retry.delay_ms(attempt, random)
+    kept = header.follow if EXTRA in header.flags else ""
+    flags = _without(header.flags, RUN_NOW, UNCONFIRMED, UNCONFIRMED_LAPSE)
+    again = Header(RETRYING, now + delay, header.revision, 0, live.slot, attempt, 0, flags, kept)
+    return Settlement(again, with_error(live.definition, error))
+
+
+def _following(live: Live) -> Header | None:
+    """The pending occurrence after the run, on its grid unless it was moved; None where nothing follows."""
+    header, definition = live.header, live.definition
+    if EXTRA in header.flags:
+        return Header(SCHEDULED, int(header.follow), header.revision, 0, header.grid)
+    kind, time = header.follow[:1], int(header.follow[1:] or 0)
+    schedule = definition.schedule
+    continues = live.was_recurring and schedule is not None
+    if kind == "=" and not (continues and time <= live.slot):
+        return _at(live, time)
+    if kind == "~" and not continues:
+        return _at(live, time)
+    if schedule is None:
+        return Header(SCHEDULED, time, header.revision, 0, time) if kind == ">" else None
+    # One catch-up run makes up for everything that was due when it was claimed.
+    reference = live.claimed_at if definition.misfire == "coalesce" else live.slot
+    slot = next_slot_after(schedule, live.slot, reference)
+    if kind == ">":
+        return Header(SCHEDULED, time, header.revision, 0, slot)
+    return _at(live, slot)
+
+
+def _at(live: Live, slot: int) -> Header:
+    due = slot + live.definition.delay(live.task_id, slot)
+    return Header(SCHEDULED, due, live.header.revision, 0, slot)
+
+
+def _extra_first(following: Header | None, header: Header, now: int) -> Header:
+    """An extra run, due now, before what follows."""
+    if following is None:
+        return Header(SCHEDULED, now, header.revision, 0, now)
+    if following.due <= now:
+        return following
+    return following.moved(due=now, slot=following.grid, flags=EXTRA, follow=str(following.due))
+
+
+def _without(flags: str, *gone: str) -> str:
+    return "".join(flag for flag in flags if flag not in gone)
+
+

@@ -1,0 +1,1 @@
+"""Executing commands: a blocking and an asyncio transport over the same endpoints."""

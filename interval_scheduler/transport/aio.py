@@ -1,0 +1,208 @@
+"""The asyncio transport: calls made in the same loop turn, or while an earlier one is under way, travel together.
+
+Each instance has a few lanes, one connection each. A lane sends everything that is queued in one write, reads all
+answers, and starts over: the longer a round trip takes, the more the next one carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..commands import Command, Reply, by_instance
+from ..errors import PartitionUnavailable
+from . import answers
+from .endpoint import Endpoint
+
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes one write may carry, so that a flood of calls neither grows a buffer nor delays an answer without end."""
+
+
+class AsyncTransport:
+    """Executes commands on the running event loop."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+
+    async def execute(self, commands: Sequence[Command], lane: str = "main") -> list[Reply]:
+        """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
+
+        Commands of one `lane` and instance are carried out in the order of the calls; lanes are independent.
+        """
+        if len(commands) == 1:
+            return await self._lane(commands[0].instance, lane).submit(commands)
+        replies: list[Reply] = [None] * len(commands)
+        groups = by_instance(commands)
+        waiting = [
+            self._lane(name, lane).submit([commands[position] for position in positions])
+            for name, positions in groups.items()
+        ]
+        for positions, waiter in zip(groups.values(), waiting, strict=True):
+            for position, reply in zip(positions, await waiter, strict=True):
+                replies[position] = reply
+        return replies
+
+    def _lane(self, instance: str, lane: str) -> _Lane:
+        found = self._lanes.get((instance, lane))
+        if found is None:
+            found = self._lanes[instance, lane] = _Lane(self._endpoints[instance])
+        return found
+
+    async def close(self) -> None:
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            await lane.close()
+
+
+class _Call:
+    """Commands of one caller, and where their replies go."""
+
+    __slots__ = ("commands", "future", "packed")
+
+    def __init__(self, commands: Sequence[Command], future: asyncio.Future[list[Reply]]) -> None:
+        self.commands = commands
+        self.packed = b"".join(map(answers.pack, commands))
+        self.future = future
+
+
+class _Lane:
+    """One connection, and the calls that wait for it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Call] = deque()
+        self._pump: asyncio.Task[None] | None = None
+        self._pool: Any = None
+        self._connection: Any = None
+
+    def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
+        """The future replies of the commands; they leave with everything else submitted in this loop turn."""
+        call = _Call(commands, self._loop.create_future())
+        self._queue.append(call)
+        if self._pump is None:
+            self._pump = self._loop.create_task(self._run())
+        return call.future
+
+    async def _run(self) -> None:
+        batch: list[_Call] = []
+        try:
+            while self._queue:
+                batch = self._next_batch()
+                for call, replies in zip(batch, await self._deliver(batch), strict=True):
+                    if not call.future.done():
+                        call.future.set_result(replies)
+        finally:
+            # Nothing is awaited between the last look at the queue and this line, so no call is left behind.
+            self._pump = None
+            for call in batch:
+                if not call.future.done():
+                    call.future.cancel()
+
+    def _next_batch(self) -> list[_Call]:
+        batch, size = [], 0
+        while self._queue and (not batch or size + len(self._queue[0].packed) <= MAX_BATCH_BYTES):
+            call = self._queue.popleft()
+            size += len(call.packed)
+            batch.append(call)
+        return batch
+
+    async def _deliver(self, batch: Sequence[_Call]) -> list[list[Reply]]:
+        try:
+            await self._connect()
+        except PartitionUnavailable as error:
+            return [[error] * len(call.commands) for call in batch]
+        try:
+            return await self._exchange(batch)
+        except Exception as error:
+            await self._disconnect()
+            failure = answers.lost(self._endpoint.name, error, sent=True)
+        # The connection broke with calls under way: those that are safe to repeat are sent once more.
+        again = [call for call in batch if all(command.repeatable for command in call.commands)]
+        outcomes: dict[int, list[Reply]] = {}
+        if again:
+            try:
+                await self._connect()
+                outcomes = dict(zip(map(id, again), await self._exchange(again), strict=True))
+            except PartitionUnavailable as error:
+                error.unknown_outcome = True
+                failure = error
+            except Exception as error:
+                await self._disconnect()
+                failure = answers.lost(self._endpoint.name, error, sent=True)
+        return [outcomes.get(id(call), [failure] * len(call.commands)) for call in batch]
+
+    async def _exchange(self, batch: Sequence[_Call]) -> list[list[Reply]]:
+        connection = self._connection
+        await connection.send_packed_command([b"".join([call.packed for call in batch])], check_health=False)
+        commands = [command for call in batch for command in call.commands]
+        replies = [await _response(connection) for _ in commands]
+        missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
+        if missing:
+            # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
+            scripts = {commands[position].script for position in missing}
+            packed = [answers.pack_load(script) for script in scripts]
+            packed += [answers.pack(commands[position]) for position in missing]
+            await connection.send_packed_command([b"".join(packed)], check_health=False)
+            for _ in scripts:
+                await _response(connection)
+            for position in missing:
+                replies[position] = await _response(connection)
+        if answers.wants_new_connection(replies):
+            await self._disconnect()
+        replies = answers.finished(self._endpoint.name, replies)
+        results, start = [], 0
+        for call in batch:
+            results.append(replies[start : start + len(call.commands)])
+            start += len(call.commands)
+        return results
+
+    async def _connect(self) -> None:
+        if self._connection is not None and self._connection.is_connected:
+            return
+        await self._disconnect()
+        try:
+            await self._open_connection()
+        except PartitionUnavailable:
+            raise
+        except Exception as first:
+            try:
+                await asyncio.to_thread(self._endpoint.revive)
+                await self._open_connection()
+            except PartitionUnavailable:
+                raise
+            except Exception as error:
+                raise answers.lost(self._endpoint.name, error, sent=False) from first
+
+    async def _open_connection(self) -> None:
+        if self._pool is None:
+            await asyncio.to_thread(self._endpoint.open)
+            self._pool = self._endpoint.connection_pool(asynchronous=True)
+        connection = self._pool.make_connection()
+        await connection.connect()
+        self._connection = connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        while self._queue:
+            self._queue.popleft().future.cancel()
+        await self._disconnect()
+
+
+async def _response(connection: Any) -> Any:
+    from redis.exceptions import ResponseError
+
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return error

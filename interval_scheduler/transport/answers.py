@@ -1,0 +1,56 @@
+"""What both transports do alike: packing commands, and telling apart the ways in which an instance can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import hiredis
+
+from ..commands import Command, Reply
+from ..errors import PartitionUnavailable
+from ..scripts import Script
+
+
+def pack(command: Command) -> bytes:
+    """The bytes of an EVALSHA."""
+    call = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
+    return hiredis.pack_command(call)
+
+
+def pack_load(script: Script) -> bytes:
+    """The bytes of a SCRIPT LOAD."""
+    return hiredis.pack_command(("SCRIPT", "LOAD", script.source))
+
+
+def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:
+    """The error for a connection that failed, before or after commands were `sent`."""
+    failure = PartitionUnavailable(instance, str(error) or type(error).__name__, unknown_outcome=sent)
+    failure.__cause__ = error
+    return failure
+
+
+def refused(instance: str, error: Exception) -> PartitionUnavailable:
+    """The error for a command that the server answered with an error. Scripts check before they write, so none did."""
+    failure = PartitionUnavailable(instance, str(error))
+    failure.__cause__ = error
+    return failure
+
+
+def is_missing_script(reply: Any) -> bool:
+    """Whether the server forgot (or never knew) the script: it was restarted, or somebody flushed it."""
+    from redis.exceptions import NoScriptError
+
+    return isinstance(reply, NoScriptError)
+
+
+def wants_new_connection(replies: Iterable[Any]) -> bool:
+    """Whether the server became a replica: the address may lead to another one next time."""
+    from redis.exceptions import ReadOnlyError
+
+    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+
+
+def finished(instance: str, replies: Iterable[Any]) -> list[Reply]:
+    """Replies with redis-py's errors replaced by ours."""
+    return [refused(instance, reply) if isinstance(reply, Exception) else reply for reply in replies]

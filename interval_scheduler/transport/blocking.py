@@ -1,0 +1,166 @@
+"""The blocking transport: usable from any number of threads; every thread in a call has a connection of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..commands import Command, Reply, by_instance
+from ..errors import PartitionUnavailable
+from . import answers
+from .endpoint import Endpoint
+
+_IDLE_SECONDS = 1.0
+"""A connection unused for longer is checked for a server that has hung up."""
+
+
+class BlockingTransport:
+    """Executes commands: those for one instance in one round trip, several instances at the same time."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._lines = {name: _Line(endpoint) for name, endpoint in endpoints.items()}
+
+    def execute(self, commands: Sequence[Command]) -> list[Reply]:
+        """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place."""
+        if len(commands) == 1:
+            return self._lines[commands[0].instance].execute(commands)
+        replies: list[Reply] = [None] * len(commands)
+        started = []
+        for name, positions in by_instance(commands).items():
+            batch = [commands[position] for position in positions]
+            line = self._lines[name]
+            started.append((line, batch, positions, line.send(batch)))
+        for line, batch, positions, sent in started:
+            for position, reply in zip(positions, line.receive(batch, sent), strict=True):
+                replies[position] = reply
+        return replies
+
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.close()
+
+
+class _Line:
+    """The connections to one instance. Those not in use wait on a stack, the warmest on top."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._pool: Any = None
+        self._idle: deque[tuple[float, Any]] = deque()
+        self._pid = os.getpid()
+
+    def execute(self, commands: Sequence[Command]) -> list[Reply]:
+        return self.receive(commands, self.send(commands))
+
+    def send(self, commands: Sequence[Command]) -> Any:
+        """A connection on which the commands are under way, or the error that came instead."""
+        try:
+            connection = self._take()
+        except PartitionUnavailable as error:
+            return error
+        try:
+            connection.send_packed_command([b"".join(map(answers.pack, commands))], check_health=False)
+        except Exception as error:
+            connection.disconnect()
+            return answers.lost(self._endpoint.name, error, sent=True)
+        return connection
+
+    def receive(self, commands: Sequence[Command], sent: Any) -> list[Reply]:
+        """The replies; commands that are safe to repeat are repeated once where the connection broke under them."""
+        name = self._endpoint.name
+        if not isinstance(sent, PartitionUnavailable):
+            try:
+                return self._read(commands, sent)
+            except Exception as error:
+                sent.disconnect()
+                sent = answers.lost(name, error, sent=True)
+        if not sent.unknown_outcome or not all(command.repeatable for command in commands):
+            return [sent] * len(commands)
+        again = self.send(commands)
+        if isinstance(again, PartitionUnavailable):
+            # What was sent before may still have been carried out.
+            again.unknown_outcome = True
+            return [again] * len(commands)
+        try:
+            return self._read(commands, again)
+        except Exception as error:
+            again.disconnect()
+            return [answers.lost(name, error, sent=True)] * len(commands)
+
+    def _read(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
+        replies = [_response(connection) for _ in commands]
+        missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
+        if missing:
+            # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
+            scripts = {commands[position].script for position in missing}
+            packed = [answers.pack_load(script) for script in scripts]
+            packed += [answers.pack(commands[position]) for position in missing]
+            connection.send_packed_command([b"".join(packed)], check_health=False)
+            for _ in scripts:
+                _response(connection)
+            for position in missing:
+                replies[position] = _response(connection)
+        if answers.wants_new_connection(replies):
+            connection.disconnect()
+        else:
+            self._idle.append((time.monotonic(), connection))
+        return answers.finished(self._endpoint.name, replies)
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():
+            # After a fork the sockets belong to the parent.
+            self._pool, self._idle, self._pid = None, deque(), os.getpid()
+        while True:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if time.monotonic() - since < _IDLE_SECONDS or not _has_hung_up(connection):
+                return connection
+            connection.disconnect()
+
+    def _connect(self) -> Any:
+        try:
+            return self._open_connection()
+        except PartitionUnavailable:
+            raise
+        except Exception as first:
+            try:
+                self._endpoint.revive()
+                return self._open_connection()
+            except PartitionUnavailable:
+                raise
+            except Exception as error:
+                raise answers.lost(self._endpoint.name, error, sent=False) from first
+
+    def _open_connection(self) -> Any:
+        if self._pool is None:
+            self._endpoint.open()
+            self._pool = self._endpoint.connection_pool(asynchronous=False)
+        connection = self._pool.make_connection()
+        connection.connect()
+        return connection
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop()[1].disconnect()
+
+
+def _has_hung_up(connection: Any) -> bool:
+    """Nothing was asked, so anything to read is the end of the connection."""
+    try:
+        return bool(connection.can_read(0))
+    except Exception:  # whatever it is, this connection is not to be used again
+        return True
+
+
+def _response(connection: Any) -> Any:
+    from redis.exceptions import ResponseError
+
+    try:
+        return connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return error

@@ -1,0 +1,131 @@
+"""Where an instance is reached, and what redis-py's connections are told.
+
+redis-py 8 repeats commands by itself and cuts reads at 5 s; a repeated script would be a second claim. Every such
+setting is explicit here: no retries (only our transports retry, and only what is safe), every wait with a deadline,
+RESP2, no decoding.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+from ..embedded import EmbeddedServer
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..options import Instance
+
+CONNECT_SECONDS = 2.0
+"""Longest time to open a connection."""
+ANSWER_SECONDS = 5.0
+"""Longest time to an answer. Scripts take milliseconds: a connection silent for longer is given up."""
+
+_memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_memory_lock = threading.Lock()
+
+
+class Endpoint:
+    """One instance, made reachable: an embedded server runs from `open` to `close`."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.name = instance.name
+        self._instance = instance
+        self._server: Any = None
+
+    def open(self) -> None:
+        """Starts what has to be started. Blocks; does nothing the second time.
+
+        Raises:
+            PartitionUnavailable: where a private server cannot be started.
+        """
+        if self._server is not None:
+            return
+        if self._instance.kind == "embedded":
+            server = EmbeddedServer(self._instance.settings["path"])
+            server.start()
+            self._server = server
+        elif self._instance.kind == "memory":
+            self._server = _memory_server(self._instance.settings["name"])
+
+    def revive(self) -> None:
+        """Starts a private server again that was killed. Blocks."""
+        if isinstance(self._server, EmbeddedServer):
+            try:
+                self._server.ensure_running()
+            except EmbeddedServerError as error:
+                raise PartitionUnavailable(self.name, str(error)) from error
+
+    def close(self) -> None:
+        """Gives up a private server; the last user stops it. Blocks."""
+        server, self._server = self._server, None
+        if isinstance(server, EmbeddedServer):
+            server.stop()
+
+    def connection_pool(self, asynchronous: bool) -> Any:
+        """A redis-py connection pool; the transports only ask it to make connections."""
+        import redis
+        import redis.asyncio
+        from redis.backoff import NoBackoff
+
+        module: Any = redis.asyncio if asynchronous else redis
+        retry_module: Any = redis.asyncio.retry if asynchronous else redis.retry
+        settings: dict[str, Any] = {
+            "protocol": 2,
+            "decode_responses": False,
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "retry": retry_module.Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+            "max_connections": 2**31,
+        }
+        given = dict(self._instance.settings)
+        if self._instance.kind == "memory":
+            import fakeredis
+
+            kind = fakeredis.FakeAsyncConnection if asynchronous else fakeredis.FakeConnection
+            return module.ConnectionPool(connection_class=kind, server=self._server, **settings)
+        if self._instance.kind == "embedded":
+            address = self._server.address
+            given = (
+                {"path": address.unix_socket} if address.unix_socket else {"host": address.host, "port": address.port}
+            )
+        elif self._instance.kind == "sentinel":
+            return self._sentinel_pool(module, settings, given)
+        tls = given.pop("ssl", False)
+        settings |= given
+        if "path" in given:
+            kind = module.UnixDomainSocketConnection
+        else:
+            settings["socket_keepalive"] = True
+            kind = module.SSLConnection if tls in (True, "true", "True", "1", 1) else module.Connection
+        return module.ConnectionPool(connection_class=kind, **settings)
+
+    def _sentinel_pool(self, module: Any, settings: dict[str, Any], given: dict[str, Any]) -> Any:
+        import redis.asyncio.sentinel
+        import redis.sentinel
+
+        sentinel: Any = redis.asyncio.sentinel if module is redis.asyncio else redis.sentinel
+        service, hosts = given.pop("service"), given.pop("sentinels")
+        login = {
+            name.removeprefix("sentinel_"): given.pop(name)
+            for name in ("sentinel_username", "sentinel_password")
+            if name in given
+        }
+        timeouts = {"socket_timeout": CONNECT_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
+        manager = sentinel.Sentinel(hosts, sentinel_kwargs={**login, **timeouts})
+        return sentinel.SentinelConnectionPool(service, manager, **settings, **given)
+
+
+def _memory_server(name: str) -> Any:
+    """The fake server of a name: shared in this process while somebody holds it, then forgotten."""
+    try:
+        import fakeredis
+    except ImportError as error:
+        raise InvalidOptions(
+            ["storage.instances: memory:// needs fakeredis: pip install 'interval-scheduler[memory]'"]
+        ) from error
+    with _memory_lock:
+        server = _memory_servers.get(name)
+        if server is None:
+            server = _memory_servers[name] = fakeredis.FakeServer()
+        return server

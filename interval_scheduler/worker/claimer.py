@@ -1,0 +1,285 @@
+"""Claiming what is due on one instance."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import commands, keys
+from ..clock import Clock
+from ..commands import Partition, Reply
+from ..errors import PartitionUnavailable
+from ..events import Log
+from ..scripts import script
+from .roster import Roster
+from .settler import Execute
+
+CLAIM_TASKS = 250
+"""Most tasks in one claim of one partition."""
+PROBE_TASKS = 16
+"""What is reserved for a partition that left nothing behind last time, so that many light ones fit one round trip."""
+CLAIM_BYTES = 2 * 1024 * 1024
+_FIRST_PAUSE = 0.05
+_NUDGE_SECONDS = 0.05
+_SAMPLES = 32
+
+
+class ServerClock:
+    """The clock of an instance, as far as its answers tell: the estimate with the shortest round trip counts.
+
+    An estimate is off by less than half its round trip (Cristian, "Probabilistic clock synchronization", 1989). A
+    sample that contradicts it by more than both could be off means that a clock stepped: the sample is taken over.
+    """
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+        self._error = float("inf")
+        self._age = 0
+
+    def learn(self, server_us: int, sent: float, received: float) -> None:
+        error = (received - sent) / 2
+        offset = server_us / 1e6 - (sent + received) / 2
+        self._age += 1
+        stepped = abs(offset - self._offset) > error + self._error + 0.001
+        if stepped or error <= self._error or self._age > _SAMPLES:
+            self._offset, self._error, self._age = offset, error, 0
+
+    def at(self, due_ms: float) -> float:
+        """The monotonic time here at which it is `due_ms` there."""
+        return due_ms / 1000 - self._offset
+
+    def now_ms(self, monotonic: float) -> int:
+        return int((monotonic + self._offset) * 1000)
+
+
+class Claimer:
+    """Looks after the partitions of one instance: knows their next times, and claims from those whose time has come."""
+
+    def __init__(
+        self,
+        instance: str,
+        namespace: str,
+        partitions: Sequence[Partition],
+        roster: Roster,
+        execute: Execute,
+        clock: Clock,
+        log: Log,
+        lease_ms: int,
+        check_seconds: float,
+        reserve: Callable[[int], int],
+        give_back: Callable[[int], None],
+        suspect_allowed: Callable[[], bool],
+        claimed: Callable[[Partition, bytes, bytes, int, float], None],
+        report: Callable[[str, Exception], None],
+    ) -> None:
+        """`reserve(n)` grants up to n free slots and `give_back(n)` returns unused ones; `claimed(partition, id,
+        record, now_ms, deadline)` takes a task over, on a slot that was reserved."""
+        self.instance = instance
+        self.server = ServerClock()
+        self._namespace = namespace
+        self._partitions = {partition.number: partition for partition in partitions}
+        self._roster = roster
+        self._execute = execute
+        self._clock = clock
+        self._log = log
+        self._lease_ms = lease_ms
+        self._check_seconds = check_seconds
+        self._reserve = reserve
+        self._give_back = give_back
+        self._suspect_allowed = suspect_allowed
+        self._claimed = claimed
+        self._report = report
+        self._due: dict[int, float] = {}
+        self._lapse: dict[int, float] = {}
+        self._flooded: set[int] = set()
+        self._next_look = 0.0
+        self._nudged: dict[int, float] = {}
+        self._sleeper: asyncio.Future[None] | None = None
+        self._awake = False
+        self.starved = False
+        """Whether something is due here and there was no slot for it."""
+
+    # -- hints -------------------------------------------------------------------------------------------------------
+
+    def hint(self, partition: int, due_ms: float) -> None:
+        """Something in `partition` is due at `due_ms`."""
+        if partition in self._partitions and due_ms < self._due.get(partition, float("inf")):
+            self._due[partition] = due_ms
+            self.wake()
+
+    def look_soon(self) -> None:
+        """Hints may have been missed, or ranks have changed: read the next times of all partitions."""
+        self._next_look = 0.0
+        self.wake()
+
+    def wake(self) -> None:
+        self._awake = True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claims until cancelled. No error ends it."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._awake = False
+                if self._clock.monotonic() >= self._next_look:
+                    await self._look()
+                elif ready := self._ready():
+                    await self._claim(ready)
+                else:
+                    await self._sleep(self._wake_time())
+                pause = _FIRST_PAUSE
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._report(self.instance, error)
+                self._next_look = 0.0
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, 1.0)
+
+    async def _look(self) -> None:
+        """Reads the next times of all partitions, in one command."""
+        partitions = list(self._partitions.values())
+        if not partitions:
+            self._next_look = float("inf")
+            return
+        sent = self._clock.monotonic()
+        [reply] = await self._execute([commands.look(partitions, self._clock.script_now())], "claim")
+        if isinstance(reply, PartitionUnavailable):
+            raise reply
+        now = self._clock.monotonic()
+        self.server.learn(int(reply[1]), sent, now)
+        # Spread, so that workers started together do not look together for ever.
+        self._next_look = now + self._check_seconds * random.uniform(0.8, 1)
+        for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
+            if due in (b"absent", b"moved"):
+                self._log.write("error", "a partition is gone", instance=self.instance, partition=partition.number)
+                due = b""
+            self._learn(partition.number, due, lapse)
+
+    def _learn(self, partition: int, due: bytes, lapse: bytes) -> None:
+        for known, value in ((self._due, due), (self._lapse, lapse)):
+            if value:
+                known[partition] = float(value)
+            else:
+                known.pop(partition, None)
+
+    def _time(self, partition: int, allow_lapsed: bool) -> float:
+        """When this worker should claim from a partition, on the monotonic clock here."""
+        due = self._due.get(partition, float("inf"))
+        if allow_lapsed:
+            due = min(due, self._lapse.get(partition, float("inf")))
+        return self.server.at(due) + self._roster.delay(partition)
+
+    def _known(self) -> set[int]:
+        return self._due.keys() | self._lapse.keys()
+
+    def _ready(self) -> list[int]:
+        """The partitions whose time has come, the longest overdue first."""
+        now = self._clock.monotonic()
+        allow = self._suspect_allowed()
+        times = [(time, number) for number in self._known() if (time := self._time(number, allow)) <= now]
+        times.sort()
+        return [number for _, number in times]
+
+    def _wake_time(self) -> float:
+        allow = self._suspect_allowed()
+        return min((self._time(number, allow) for number in self._known()), default=float("inf"))
+
+    async def _sleep(self, until: float) -> None:
+        until = min(until, self._next_look)
+        if self._awake:
+            return
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        seconds = max(0.0, until - self._clock.monotonic())
+        timer = loop.call_later(min(seconds, 3600.0), self.wake)
+        try:
+            await self._sleeper
+        finally:
+            timer.cancel()
+            self._sleeper = None
+
+    async def _claim(self, ready: list[int]) -> None:
+        """One round trip: claims from the oldest partitions, as far as free slots go."""
+        chosen: list[tuple[int, int]] = []
+        for number in ready:
+            granted = self._reserve(CLAIM_TASKS if number in self._flooded else PROBE_TASKS)
+            if not granted:
+                break
+            chosen.append((number, granted))
+        if not chosen:
+            self.starved = True
+            await self._pass_on(ready)
+            if not self._awake:
+                await self._sleep(self._next_look)
+            return
+        self.starved = False
+        suspects = 1 if self._suspect_allowed() else 0
+        requests = []
+        for number, limit in chosen:
+            partition = self._partitions[number]
+            args = (limit, self._lease_ms, suspects, CLAIM_BYTES)
+            requests.append(partition.call("claim", self._clock.script_now(), *args))
+            # Suspects run alone: only one partition of a round may give one.
+            if suspects and self._is_lapsed(number):
+                suspects = 0
+        sent = self._clock.monotonic()
+        try:
+            replies = await self._execute(requests, "claim")
+        except BaseException:
+            self._give_back(sum(limit for _, limit in chosen))
+            raise
+        received = self._clock.monotonic()
+        failure: Exception | None = None
+        for (number, limit), reply in zip(chosen, replies, strict=True):
+            failure = self._take(number, limit, reply, sent, received) or failure
+        if failure is not None:
+            raise failure
+
+    def _is_lapsed(self, number: int) -> bool:
+        lapse = self._lapse.get(number)
+        return lapse is not None and self.server.at(lapse) <= self._clock.monotonic()
+
+    def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
+        """Hands over what one claim returned, and gives back the slots it did not need."""
+        if isinstance(reply, PartitionUnavailable) or reply[0] != b"ok":
+            self._give_back(limit)
+            if isinstance(reply, PartitionUnavailable):
+                return reply
+            self._due.pop(number, None)
+            self._lapse.pop(number, None)
+            return PartitionUnavailable(self.instance, f"partition {number} is not there ({reply[0].decode()})")
+        entries: list[Any] = reply[4:]
+        count = len(entries) // 2
+        now_ms = int(reply[1]) // 1000
+        self.server.learn(int(reply[1]), sent, received)
+        self._learn(number, reply[2], reply[3])
+        if count == limit:
+            self._flooded.add(number)
+        else:
+            self._flooded.discard(number)
+        self._give_back(limit - count)
+        deadline = sent + self._lease_ms / 1000
+        for task_id, record in zip(entries[::2], entries[1::2], strict=True):
+            self._claimed(self._partitions[number], task_id, record, now_ms, deadline)
+        return None
+
+    async def _pass_on(self, ready: list[int]) -> None:
+        """Every slot is taken and work is due: tells one other worker, who may have slots, now and then."""
+        other = self._roster.other()
+        now = self._clock.monotonic()
+        number = ready[0]
+        if other is None or now - self._nudged.get(number, 0.0) < _NUDGE_SECONDS:
+            return
+        self._nudged[number] = now
+        message = f"{number} {self._due.get(number, self._lapse.get(number, 0)):.0f}"
+        request = commands.Command(
+            self.instance, script("nudge"), (keys.workers(self._namespace),), (other, message), repeatable=True
+        )
+        await self._execute([request], "claim")

@@ -1,0 +1,220 @@
+"""Running handlers: coroutine functions on the loop, plain functions in threads.
+
+Both keep their runners and hand them one run after another. A task or a future per run would cost more than many
+handlers do; a runner that is busy with one run costs nothing to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from ..settlement import End, Outcome
+from .run import Execution, Run, enter, leave
+
+Handler = Callable[[Any], Any]
+_DONE = Outcome(End.DONE)
+
+
+class Runner(Protocol):
+    """What the worker asks of both kinds."""
+
+    def submit(self, run: Run, execution: Execution) -> None: ...
+
+    def withdraw(self) -> list[Run]:
+        """The runs that have not begun, taken back."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class CoroutineRunners:
+    """Up to `concurrency` tasks on the loop, each taking run after run from one queue."""
+
+    def __init__(
+        self, handler: Handler, concurrency: int, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]
+    ) -> None:
+        self._handler = handler
+        self._started = started
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[tuple[Run, Execution]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waking = False
+        self._closed = False
+
+    def submit(self, run: Run, execution: Execution) -> None:
+        self._queue.append((run, execution))
+        if not self._waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        # One runner at a time is woken; it wakes the next one before it starts, in case its handler waits. A flood of
+        # handlers that do not wait is then run by one task, without switches.
+        self._waking = True
+        while self._idle:
+            waiter = self._idle.pop()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        task = self._loop.create_task(self._run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        while not self._closed:
+            self._waking = False
+            while self._queue:
+                run, execution = self._queue.popleft()
+                if self._queue and not self._waking:
+                    self._wake_one()
+                await self._run_one(run, execution)
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    async def _run_one(self, run: Run, execution: Execution) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        timed_out = False
+        timer = None
+
+        def time_out() -> None:
+            nonlocal timed_out
+            timed_out = True
+            task.cancel()
+
+        if run.definition.timeout is not None:
+            timer = self._loop.call_later(run.definition.timeout / 1000, time_out)
+        run.begun = True
+        run.cancel = task.cancel
+        self._started(run)
+        token = enter(execution)
+        outcome = _DONE
+        try:
+            await self._handler(run.definition.payload)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise
+            outcome = Outcome(End.FAILED, _timeout_text(run) if timed_out else "cancelled")
+        except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
+            outcome = Outcome(End.FAILED, describe(error))
+        finally:
+            leave(token)
+            run.cancel = None
+            if timer is not None:
+                timer.cancel()
+            # The runner lives on: a cancellation meant its run. One that came too late must not hit the next run.
+            while task.uncancel() if task.cancelling() else 0:
+                pass
+        self._ended(run, outcome)
+
+    def withdraw(self) -> list[Run]:
+        runs = [run for run, _ in self._queue]
+        self._queue.clear()
+        return runs
+
+    def close(self) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+
+
+class ThreadRunners:
+    """Up to `concurrency` daemon threads. A thread cannot be stopped: one that hangs keeps its slot, not the process."""
+
+    def __init__(
+        self, handler: Handler, concurrency: int, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]
+    ) -> None:
+        self._handler = handler
+        self._limit = concurrency
+        self._started = started
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[tuple[Run, Execution] | None] = SimpleQueue()
+        self._results: deque[tuple[Run, Outcome]] = deque()
+        self._reporting = False
+        self._threads = 0
+        self._busy = 0
+
+    def submit(self, run: Run, execution: Execution) -> None:
+        self._queue.put((run, execution))
+        self._busy += 1
+        if self._busy > self._threads and self._threads < self._limit:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"interval-scheduler-handler-{self._threads}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            run, execution = item
+            run.begun = True
+            self._started(run)
+            token = enter(execution)
+            begin = self._loop.time()
+            outcome = _DONE
+            try:
+                result = self._handler(run.definition.payload)
+                if isinstance(result, Awaitable):
+                    # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
+                    asyncio.run(_await(result))
+            except BaseException as error:
+                outcome = Outcome(End.FAILED, describe(error))
+            finally:
+                leave(token)
+            limit = run.definition.timeout
+            if limit is not None and self._loop.time() - begin > limit / 1000:
+                outcome = Outcome(End.FAILED, _timeout_text(run))
+            self._results.append((run, outcome))
+            # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
+            if not self._reporting:
+                self._reporting = True
+                try:
+                    self._loop.call_soon_threadsafe(self._report)
+                except RuntimeError:  # the loop is closed: the process is on its way out, and the lease lapses
+                    return
+            del item, run, execution
+
+    def _report(self) -> None:
+        self._reporting = False
+        while self._results:
+            run, outcome = self._results.popleft()
+            self._busy -= 1
+            self._ended(run, outcome)
+
+    def withdraw(self) -> list[Run]:
+        runs = []
+        while not self._queue.empty():
+            try:
+                item = self._queue.get_nowait()
+            except Exception:  # a thread was quicker
+                break
+            if item is not None:
+                runs.append(item[0])
+        self._busy -= len(runs)
+        return runs
+
+    def close(self) -> None:
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+
+async def _await(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+def _timeout_text(run: Run) -> str:
+    return f"TimeoutError: ran longer than its timeout of {(run.definition.timeout or 0) / 1000:g} s"
+
+
+def describe(error: BaseException) -> str:
+    """An error as it is kept with the task, bounded."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return text.encode("utf-8", "replace").decode()[:2000]

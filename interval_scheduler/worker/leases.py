@@ -1,0 +1,102 @@
+"""Renewing leases from a thread of its own, over connections of its own.
+
+A handler that blocks the event loop, or a loop that is merely busy, therefore loses no lease. A run whose lease could
+not be renewed in time, or whose task is gone, is told so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..clock import Clock
+from ..commands import Command, Partition, Reply
+from ..errors import PartitionUnavailable
+from ..transport.blocking import BlockingTransport
+from .run import Run
+
+_BATCH = 500
+
+
+class LeaseKeeper:
+    """Keeps the leases of all live runs until `stop`."""
+
+    def __init__(
+        self,
+        transport: BlockingTransport,
+        clock: Clock,
+        lease_ms: int,
+        live: Callable[[], Iterable[Run]],
+        lost: Callable[[Run], None],
+    ) -> None:
+        """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost."""
+        self._transport = transport
+        self._clock = clock
+        self._lease_ms = lease_ms
+        self._live = live
+        self._lost = lost
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="interval-scheduler-leases", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread. Blocks for at most one round trip's deadline."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
+        pause = self._lease_ms / 1000 / 6
+        while not self._stopping.wait(pause):
+            horizon = self._clock.monotonic() + self._lease_ms / 1000 * 2 / 3
+            self._renew([run for run in self._live() if run.deadline < horizon and not run.lost])
+
+    def _renew(self, runs: list[Run]) -> None:
+        by_partition: dict[Partition, list[Run]] = {}
+        for run in runs:
+            by_partition.setdefault(run.partition, []).append(run)
+        chunks = [
+            chunk[start : start + _BATCH] for chunk in by_partition.values() for start in range(0, len(chunk), _BATCH)
+        ]
+        if not chunks:
+            return
+        sent = self._clock.monotonic()
+        replies = self._transport.execute([self._command(chunk, self._lease_ms) for chunk in chunks])
+        for chunk, reply in zip(chunks, replies, strict=True):
+            self._apply(chunk, reply, sent + self._lease_ms / 1000)
+
+    def _apply(self, runs: list[Run], reply: Reply, deadline: float) -> None:
+        now = self._clock.monotonic()
+        if isinstance(reply, PartitionUnavailable):
+            # The lease counts from when it was last known to be ours. Once it is over, somebody else may run the task.
+            gone = [run for run in runs if run.deadline <= now]
+        else:
+            kept = reply[2] if reply[0] == b"ok" else b"0" * len(runs)
+            gone = [run for run, answer in zip(runs, kept, strict=True) if answer == ord("0")]
+            for run in runs:
+                run.deadline = max(run.deadline, deadline)
+        for run in gone:
+            run.lost = True
+            self._lost(run)
+
+    def extend(self, run: Run, seconds: float | None) -> bool:
+        """Renews one lease at once; False where it was lost. Callable from any thread; blocks for a round trip."""
+        lease_ms = self._lease_ms if seconds is None else max(1, round(seconds * 1000))
+        sent = self._clock.monotonic()
+        [reply] = self._transport.execute([self._command([run], lease_ms)])
+        if isinstance(reply, PartitionUnavailable):
+            raise reply
+        if reply[0] != b"ok" or reply[2] != b"1":
+            run.lost = True
+            return False
+        run.deadline = max(run.deadline, sent + lease_ms / 1000)
+        return True
+
+    def _command(self, runs: list[Run], lease_ms: int) -> Command:
+        args: list[Any] = []
+        for run in runs:
+            args += (run.id, run.header.token)
+        return runs[0].partition.call("renew", self._clock.script_now(), lease_ms, *args, repeatable=True)

@@ -1,0 +1,90 @@
+"""Who else works, and so who wakes first for which partition.
+
+Workers report alive on the master instance every few seconds. Ranks follow from the sorted list of the live ones, so
+they need no agreement. No promise depends on the list: a worker that is wrong about it only wakes too early or late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from .. import commands
+from ..clock import Clock
+from ..commands import Reply
+from ..errors import PartitionUnavailable
+from ..partition import preference
+from .settler import Execute
+
+BEAT_SECONDS = 3.0
+"""Pause between reports: rare enough to cost nothing, often enough that a dead worker is replaced within `TTL_MS`."""
+TTL_MS = 10_000
+BACKUP_SECONDS = 0.025
+"""How much later the second in line wakes: long enough that it mostly finds the work taken, short for a stand-in."""
+OTHERS_SECONDS = 1.0
+"""The same for each further one."""
+
+
+class Roster:
+    """This worker's view of all live workers of the namespace."""
+
+    def __init__(
+        self, worker: str, master: str, namespace: str, execute: Execute, clock: Clock, changed: Callable[[], None]
+    ) -> None:
+        """`changed()` is called on the loop whenever the ranks may have changed."""
+        self._worker = worker
+        self._master = master
+        self._namespace = namespace
+        self._execute = execute
+        self._clock = clock
+        self._changed = changed
+        self._members: tuple[str, ...] = (worker,)
+        self._ranks: dict[int, int] = {}
+
+    def rank(self, partition: int) -> int:
+        """0 for the worker that wakes first for a partition."""
+        found = self._ranks.get(partition)
+        if found is None:
+            found = self._ranks[partition] = preference(partition, self._members, self._worker)
+        return found
+
+    def delay(self, partition: int) -> float:
+        """How many seconds after a due time of the partition this worker wakes."""
+        rank = self.rank(partition)
+        if rank == 0:
+            return 0.0
+        return BACKUP_SECONDS if rank == 1 else OTHERS_SECONDS * (rank - 1)
+
+    def other(self) -> str | None:
+        """Some other live worker."""
+        others = [member for member in self._members if member != self._worker]
+        return random.choice(others) if others else None
+
+    async def beat(self) -> None:
+        """Reports this worker alive once."""
+        self._learn(await self._report(TTL_MS))
+
+    async def run(self) -> None:
+        """Reports this worker alive until cancelled."""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS * random.uniform(0.8, 1))
+            await self.beat()
+
+    async def leave(self) -> None:
+        """Takes this worker off the list; without it the others would notice after `TTL_MS`."""
+        await self._report(0)
+
+    async def _report(self, ttl_ms: int) -> Reply:
+        request = commands.workers(self._master, self._namespace, self._clock.script_now(), self._worker, ttl_ms)
+        [reply] = await self._execute([request], "main")
+        return reply
+
+    def _learn(self, reply: Reply) -> None:
+        if isinstance(reply, PartitionUnavailable):
+            return  # with the master down the last known list goes on
+        members: Sequence[str] = sorted({*(member.decode() for member in reply[1:]), self._worker})
+        if tuple(members) != self._members:
+            self._members = tuple(members)
+            self._ranks.clear()
+            self._changed()

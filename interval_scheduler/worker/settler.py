@@ -1,0 +1,141 @@
+"""Reporting the ends of runs, in batches: whatever ends while one batch is under way goes with the next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from ..clock import Clock
+from ..commands import Command, Partition, Reply
+from ..definition import decode_body
+from ..errors import CorruptRecord, PartitionUnavailable
+from ..events import Log
+from ..record import parse_header, split_record
+from ..settlement import Live, Outcome, Settlement, settle
+from .run import Run
+
+_BATCH = 500
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
+
+Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
+
+
+class Settler:
+    """Settles the runs of one instance."""
+
+    def __init__(
+        self,
+        execute: Execute,
+        clock: Clock,
+        log: Log,
+        lease_ms: int,
+        now_ms: Callable[[], int],
+        settled: Callable[[Run, Outcome, Settlement], None],
+        refused: Callable[[Run], None],
+    ) -> None:
+        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run."""
+        self._execute = execute
+        self._clock = clock
+        self._log = log
+        self._lease_ms = lease_ms
+        self._now_ms = now_ms
+        self._settled = settled
+        self._refused = refused
+        self._queue: list[tuple[Run, Outcome]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def add(self, run: Run, outcome: Outcome) -> None:
+        """Takes the end of a run; returns at once."""
+        self._queue.append((run, outcome))
+        if self._task is None:
+            self._empty.clear()
+            self._task = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while self._queue:
+                batch, self._queue = self._queue, []
+                try:
+                    again = await self._settle(batch)
+                except Exception as error:  # an error in here must not lose the ends of runs
+                    self._log.write("error", "settling failed and is tried again", error=repr(error))
+                    again = batch
+                if again:
+                    self._queue = again + self._queue
+                    await asyncio.sleep(pause * random.uniform(0.5, 1))
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+                else:
+                    pause = _FIRST_PAUSE
+        finally:
+            self._task = None
+            self._empty.set()
+
+    async def _settle(self, batch: list[tuple[Run, Outcome]]) -> list[tuple[Run, Outcome]]:
+        """Reports a batch; returns what has to be tried again after a pause."""
+        groups: dict[Partition, list[tuple[Run, Outcome]]] = {}
+        for entry in batch:
+            groups.setdefault(entry[0].partition, []).append(entry)
+        chunks = [group[start : start + _BATCH] for group in groups.values() for start in range(0, len(group), _BATCH)]
+        decided = [[self._decide(run, outcome) for run, outcome in chunk] for chunk in chunks]
+        requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
+        again: list[tuple[Run, Outcome]] = []
+        for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
+            if isinstance(reply, PartitionUnavailable) or reply[0] != b"ok":
+                for run, _ in chunk:
+                    run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
+                again += chunk
+                continue
+            records = iter(reply[3:])
+            for (run, outcome), settlement, answer in zip(chunk, settlements, reply[2], strict=True):
+                if answer == ord("o"):
+                    self._settled(run, outcome, settlement)
+                elif answer == ord("c"):
+                    self._changed(run, outcome, next(records))
+                elif run.unsure:
+                    # Sent before without an answer: it was accepted then.
+                    self._settled(run, outcome, settlement)
+                else:
+                    self._refused(run)
+        return again
+
+    def _decide(self, run: Run, outcome: Outcome) -> Settlement:
+        live = Live(run.id.decode(), run.header, run.definition, run.slot, run.claimed_at, run.was_recurring)
+        return settle(live, outcome, self._now_ms(), random.random())
+
+    def _changed(self, run: Run, outcome: Outcome, record: bytes) -> None:
+        """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
+        raw, body = split_record(record)
+        try:
+            run.definition = decode_body(body)
+            run.header = parse_header(raw)
+            run.raw_header = raw
+        except CorruptRecord as error:
+            self._log.write("error", "a task was changed to something this version cannot read", error=str(error))
+            self._refused(run)
+            return
+        self._queue.append((run, outcome))
+
+    def _command(self, chunk: list[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
+        args: list[Any] = [self._lease_ms]
+        for (run, _), settlement in zip(chunk, settlements, strict=True):
+            new = b"" if settlement.header is None else settlement.header.encode()
+            if settlement.body or settlement.dead:
+                args += (run.id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
+            else:
+                args += (run.id, run.raw_header, new)
+        return chunk[0][0].partition.call("settle", self._clock.script_now(), *args)
+
+    async def drain(self) -> None:
+        """Waits until everything added so far was accepted or refused."""
+        await self._empty.wait()
+
+    def cancel(self) -> None:
+        """Gives up on what is still not reported: its leases lapse."""
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,373 @@
+"""The worker itself: wires claimers, runners, settlers and leases together, and starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from .. import keys
+from ..clock import Clock
+from ..commands import Partition
+from ..definition import decode_body
+from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable
+from ..events import Events, Health, Log
+from ..model import Event
+from ..monitor import Monitor
+from ..options import Options
+from ..record import parse_header, split_record
+from ..settlement import End, Outcome, Settlement, begin
+from ..topology import Layout
+from ..transport.aio import AsyncTransport
+from ..transport.blocking import BlockingTransport
+from ..transport.endpoint import Endpoint
+from .claimer import Claimer
+from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners
+from .leases import LeaseKeeper
+from .roster import Roster
+from .run import Execution, Run
+from .settler import Settler
+
+Confirm = Literal["auto", "manual"]
+_RELEASE_DELAY_MS = 2000
+"""How long a task that this worker cannot handle waits for one that can."""
+_UNSETTLED_PER_SLOT = 4
+"""Ended runs per slot that may wait to be settled before claiming pauses, so that memory stays flat."""
+
+
+class Worker:
+    """Runs a handler for due tasks, on the running event loop, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        options: Options,
+        endpoints: Mapping[str, Endpoint],
+        monitor: Monitor,
+        health: Health,
+        events: Events,
+        log: Log,
+        clock: Clock,
+        handler: Handler,
+        confirm: Confirm = "auto",
+    ) -> None:
+        if not callable(handler):
+            raise InvalidOptions([f"handler is {handler!r}: pass a function or a coroutine function"])
+        if confirm not in ("auto", "manual"):
+            raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._layout = layout
+        self._options = options
+        self._monitor = monitor
+        self._health = health
+        self._events = events
+        self._log = log
+        self._clock = clock
+        self._manual = confirm == "manual"
+        self._transport = AsyncTransport(endpoints)
+        self._lease_transport = BlockingTransport(endpoints)
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[tuple[bytes, int], Run] = {}
+        self._active = 0
+        self._reserved = 0
+        self._unsettled = 0
+        self._suspect: Run | None = None
+        self._concurrency = options.concurrency
+        self._waking = False
+        self._stopping = False
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        kind = CoroutineRunners if _is_coroutine_function(handler) else ThreadRunners
+        self._runner: Runner = kind(handler, 100_000, self._started, self._ended)
+        self._leases = LeaseKeeper(
+            self._lease_transport, clock, options.lease_ms, lambda: list(self._runs.values()), self._lease_lost
+        )
+        self._roster = Roster(
+            self.id, layout.master, layout.namespace, self._transport.execute, clock, self._ranks_changed
+        )
+        self._claimers = {name: self._claimer(name) for name in layout.instances}
+        self._settlers = {name: self._settler(name) for name in layout.instances}
+        self._subscribing: set[asyncio.Task[None]] = set()
+
+    def _claimer(self, instance: str) -> Claimer:
+        return Claimer(
+            instance,
+            self._layout.namespace,
+            self._layout.of_instance(instance),
+            self._roster,
+            self._transport.execute,
+            self._clock,
+            self._log,
+            self._options.lease_ms,
+            self._options.check_tasks_every_seconds,
+            self._reserve,
+            self._give_back,
+            lambda: self._suspect is None,
+            self._claimed,
+            self._failed,
+        )
+
+    def _settler(self, instance: str) -> Settler:
+        server = self._claimers[instance].server
+        return Settler(
+            self._transport.execute,
+            self._clock,
+            self._log,
+            self._options.lease_ms,
+            lambda: int(self._clock.script_now() or server.now_ms(self._clock.monotonic())),
+            self._settled,
+            self._refused,
+        )
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to claim. Returns once every reachable instance was looked at for the first time."""
+        await self._roster.beat()
+        await self._subscribe()
+        self._leases.start()
+        self._tasks = [self._loop.create_task(claimer.run()) for claimer in self._claimers.values()]
+        self._tasks.append(self._loop.create_task(self._roster.run()))
+        self._events.emit("ready", Event("ready", {"worker": self.id}))
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Claims no more, gives back what has not begun, and waits up to `grace` seconds for running handlers.
+
+        What still runs after that keeps its lease until the process ends.
+        """
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in self._runner.withdraw():
+            self._finish(run, Outcome(End.RELEASED))
+        deadline = None if grace is None else self._loop.time() + grace
+        await self._until(self._idle.wait(), deadline)
+        # What has ended is reported even without grace, as long as the instances answer within a moment.
+        settle_by = max(deadline or 0.0, self._loop.time() + 5.0)
+        for settler in self._settlers.values():
+            await self._until(settler.drain(), settle_by)
+        for instance in self._layout.instances:
+            await self._monitor.subscribe(instance, (), _ignore, _nothing)
+        await self._until(self._roster.leave(), self._loop.time() + 5.0)
+        if self._active:
+            return  # the keeper goes on for what still runs, and the loop takes its end, if the process lasts
+        for settler in self._settlers.values():
+            settler.cancel()
+        self._runner.close()
+        await asyncio.to_thread(self._leases.stop)
+        self._lease_transport.close()
+        await self._transport.close()
+
+    async def _until(self, waiting: Any, deadline: float | None) -> None:
+        timeout = None if deadline is None else max(0.0, deadline - self._loop.time())
+        try:
+            await asyncio.wait_for(waiting, timeout)
+        except TimeoutError:
+            return
+
+    @property
+    def concurrency(self) -> int:
+        return self._concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._concurrency = value
+        self._wake_starved()
+
+    # -- hints -------------------------------------------------------------------------------------------------------
+
+    async def _subscribe(self) -> None:
+        namespace = self._layout.namespace
+        for instance, claimer in self._claimers.items():
+            channels = {f"{{{namespace}}}:hint", f"{{{namespace}}}:worker:{self.id}"}
+            # The first in line for a partition hears its hints, and the second one, who stands in.
+            channels |= {
+                keys.hint_channel(namespace, partition.number)
+                for partition in self._layout.of_instance(instance)
+                if self._roster.rank(partition.number) <= 1
+            }
+            await self._monitor.subscribe(instance, channels, self._receiver(claimer), claimer.look_soon)
+
+    def _receiver(self, claimer: Claimer) -> Callable[[str, bytes], None]:
+        def receive(channel: str, message: bytes) -> None:
+            first, _, second = message.partition(b" ")
+            if second:
+                claimer.hint(int(first), float(second))
+            else:
+                claimer.hint(int(channel.rpartition("}")[0].rpartition(":")[2]), float(first))
+
+        return receive
+
+    def _ranks_changed(self) -> None:
+        if self._tasks and not self._stopping:
+            task = self._loop.create_task(self._subscribe())
+            self._subscribing.add(task)
+            task.add_done_callback(self._subscribing.discard)
+            for claimer in self._claimers.values():
+                claimer.look_soon()
+
+    # -- slots -------------------------------------------------------------------------------------------------------
+
+    def _reserve(self, wanted: int) -> int:
+        """Grants free slots, leaving a share to other instances that wait for some."""
+        free = self._concurrency - self._active - self._reserved
+        free = min(free, self._concurrency * _UNSETTLED_PER_SLOT + 1000 - self._unsettled)
+        starved = sum(claimer.starved for claimer in self._claimers.values())
+        if starved > 1:
+            free = -(-free // starved)
+        granted = max(0, min(wanted, free))
+        self._reserved += granted
+        return granted
+
+    def _give_back(self, unused: int) -> None:
+        self._reserved -= unused
+
+    def _wake_starved(self) -> None:
+        # Once a loop turn, however many runs ended in it.
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._waking = False
+        for claimer in self._claimers.values():
+            claimer.wake()
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def _claimed(self, partition: Partition, task_id: bytes, record: bytes, now_ms: int, deadline: float) -> None:
+        self._reserved -= 1
+        raw, body = split_record(record)
+        header = parse_header(raw)
+        try:
+            definition = decode_body(body)
+        except CorruptRecord as error:
+            self._leave_alone(task_id, error)
+            return
+        start = begin(task_id.decode(), header, definition, now_ms)
+        run = Run(
+            partition,
+            task_id,
+            raw,
+            header,
+            definition,
+            start.slot,
+            start.due,
+            now_ms,
+            deadline,
+            definition.schedule is not None,
+            suspect=header.strikes > 0,
+        )
+        self._active += 1
+        self._idle.clear()
+        self._runs[run.key] = run
+        if start.outcome is not None:
+            self._finish(run, start.outcome)
+        elif self._stopping:
+            self._finish(run, Outcome(End.RELEASED))
+        elif start.due > now_ms:
+            # A skipped misfire whose jitter ends later: it waits for its time.
+            self._finish(run, Outcome(End.RELEASED, delay=start.due - now_ms))
+        elif run.suspect and self._suspect is not None:
+            # Two that may kill the worker must not be live at once, or the innocent one is struck again.
+            self._finish(run, Outcome(End.RELEASED, delay=_RELEASE_DELAY_MS))
+        else:
+            if run.suspect:
+                self._suspect = run
+            self._runner.submit(run, Execution(run, self._lease_deadline, self._leases.extend))
+
+    def _leave_alone(self, task_id: bytes, error: CorruptRecord) -> None:
+        """What this version cannot read stays as it is: its lease lapses, and a worker that can read it takes it."""
+        self._log.write("error", "a task cannot be read", id=task_id.decode(), error=str(error))
+        self._events.emit("error", Event("error", {"error": error, "where": task_id.decode()}))
+
+    def _started(self, run: Run) -> None:
+        if self._events.wanted("task-started"):
+            details = {"id": run.id.decode(), "due": run.due, "attempt": run.header.attempt + 1}
+            self._events.emit("task-started", Event("task-started", details | {"fencing_token": run.header.token}))
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        if self._manual and outcome.end is End.DONE:
+            outcome = Outcome(End.UNCONFIRMED)
+        if outcome.end is End.FAILED:
+            self._log.write("warning", "a handler failed", id=run.id.decode(), error=outcome.error)
+        self._finish(run, outcome)
+
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        """Frees the slot of a run; its end is reported in the background."""
+        self._active -= 1
+        if not self._active:
+            self._idle.set()
+        if self._suspect is run:
+            self._suspect = None
+        self._unsettled += 1
+        if run.lost:
+            self._refused(run)
+        else:
+            self._settlers[run.partition.instance].add(run, outcome)
+        self._wake_starved()
+
+    def _settled(self, run: Run, outcome: Outcome, settlement: Settlement) -> None:
+        self._forget(run)
+        header = settlement.header
+        if header is not None and header.state != "r":
+            self._claimers[run.partition.instance].hint(run.partition.number, header.due)
+        if outcome.end is End.RELEASED or outcome.end is End.UNCONFIRMED:
+            return
+        name = f"task-{settlement.what}"
+        if self._events.wanted(name):
+            details = {"id": run.id.decode(), "attempt": run.header.attempt + 1, "error": outcome.error or None}
+            self._events.emit(name, Event(name, details))
+        if settlement.dead:
+            self._log.write("error", "a task was given up", id=run.id.decode(), error=outcome.error)
+
+    def _refused(self, run: Run) -> None:
+        self._forget(run)
+        self._log.write("warning", "the outcome of a run was dropped", id=run.id.decode(), token=run.header.token)
+        details = {"id": run.id.decode(), "fencing_token": run.header.token}
+        self._events.emit("lease-lost", Event("lease-lost", details))
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.key, None)
+        self._unsettled -= 1
+
+    def _lease_lost(self, run: Run) -> None:
+        """Called in the keeper's thread: a coroutine is cancelled, a plain function can ask `lease_lost`."""
+        if run.cancel is not None:
+            self._loop.call_soon_threadsafe(self._cancel, run)
+
+    def _cancel(self, run: Run) -> None:
+        if run.cancel is not None:
+            run.cancel()
+
+    def _lease_deadline(self, run: Run) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=run.deadline - self._clock.monotonic())
+
+    def _failed(self, instance: str, error: Exception) -> None:
+        if isinstance(error, PartitionUnavailable):
+            self._health.down(instance, error.reason)
+        else:
+            self._log.write("error", "claiming failed and is tried again", instance=instance, error=repr(error))
+        self._events.emit("error", Event("error", {"error": error, "where": instance}))
+
+
+def _is_coroutine_function(handler: Any) -> bool:
+    while hasattr(handler, "func"):  # functools.partial
+        handler = handler.func
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def _ignore(_channel: str, _message: bytes) -> None:
+    """Hints are of no use to a worker that stops."""
+
+
+def _nothing() -> None:
+    """Reconnects are of no use to a worker that stops."""
