@@ -124,5 +124,6 @@ def _supervise(handler: str, fields: dict[str, Any], grace: float | None, count:
             print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
             if time.monotonic() - since < _QUICK_DEATH_SECONDS:
                 time.sleep(_QUICK_DEATH_SECONDS)  # a pause on purpose: what fails at once would fail again at once
-            start()
+            if not stopping:
+                start()
     return 1 if failed else 0
