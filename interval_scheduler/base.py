@@ -111,7 +111,9 @@ def posted_task(payload: Any, delay: float | timedelta, task_id: str | None, max
     """A one-off task due `delay` from now by the clock of this machine."""
     milliseconds = parse_duration(delay, "post", "delay", maximum_ms=100 * 365 * 86_400_000)
     due = datetime.now(UTC) + timedelta(milliseconds=milliseconds)
-    return PostedTask(payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries))
+    return PostedTask(
+        payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries)
+    )
 
 
 def token_for(task_id: object, fencing_token: int | None) -> int:
@@ -136,5 +138,3 @@ def token_for(task_id: object, fencing_token: int | None) -> int:
 def lock_milliseconds(seconds: object, field: str) -> int:
     """The life of a lock, 1 ms to a year."""
     return parse_duration(seconds, "lock", field, minimum_ms=1, maximum_ms=365 * 86_400_000)
-
-

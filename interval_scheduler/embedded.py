@@ -146,7 +146,9 @@ class EmbeddedServer:
                 # Others hold the lock shared: then it can be had shared here too. The keeper holds it exclusively
                 # while the server stops, and lets go when it has.
                 self._await(
-                    lambda: self._answering(address) is None or self._has_users(users), STOP_SECONDS, "the server to stop"
+                    lambda: self._answering(address) is None or self._has_users(users),
+                    STOP_SECONDS,
+                    "the server to stop",
                 )
             finally:
                 os.close(users)

@@ -23,7 +23,9 @@ FIRST_RETRY_SECONDS = 0.05
 class Monitor:
     """Listens to all instances, from `start` to `stop`, on one event loop."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float
+    ) -> None:
         """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait."""
         self._endpoints = endpoints
         self._health = health
@@ -54,7 +56,11 @@ class Monitor:
             pause = min(pause * 2, self._reconnect)
 
     async def subscribe(
-        self, instance: str, channels: Iterable[str], receive: Callable[[str, bytes], None], connected: Callable[[], None]
+        self,
+        instance: str,
+        channels: Iterable[str],
+        receive: Callable[[str, bytes], None],
+        connected: Callable[[], None],
     ) -> None:
         """From now on listens to exactly these `channels` of an instance, over reconnects.
 

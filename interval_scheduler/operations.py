@@ -69,14 +69,14 @@ class Operations:
         prepared = self._prepare(task)
         home = self._layout.home(prepared.id)
         [reply] = yield [self._assign(home, [prepared], new_operation_id())]
-        return self._answer(home, reply)[2] == b"c"
+        return bool(self._answer(home, reply)[2] == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
-        created = updated = 0
         not_written: list[str] = []
         unknown: list[str] = []
         failure: PartitionUnavailable | None = None
-        for batch in self._batches(iter(tasks), lambda: (created, updated)):
+        done = [0, 0]
+        for batch in self._batches(iter(tasks), done):
             requests, contents = self._assign_requests(batch)
             for content, reply in zip(contents, (yield requests), strict=True):
                 if isinstance(reply, PartitionUnavailable):
@@ -84,11 +84,11 @@ class Operations:
                     (unknown if reply.unknown_outcome else not_written).extend(task.id.decode() for task in content)
                     continue
                 answers = self._answer(self._layout.home(content[0].id), reply)[2]
-                created += answers.count(b"c")
-                updated += answers.count(b"u")
+                done[0] += answers.count(b"c")
+                done[1] += answers.count(b"u")
             if failure is not None:
-                raise AssignFailed(created, updated, not_written, unknown) from failure
-        return AssignResult(created, updated)
+                raise AssignFailed(done[0], done[1], not_written, unknown) from failure
+        return AssignResult(done[0], done[1])
 
     def remove_tasks(self, tasks: Iterable[object]) -> Operation[int]:
         """Counts what was removed."""
@@ -96,7 +96,9 @@ class Operations:
         for task_id in dict.fromkeys(task_id_of(task) for task in tasks):
             homes.setdefault(self._layout.home(task_id), []).append(task_id)
         chunks = [
-            (home, ids[start : start + BATCH_TASKS]) for home, ids in homes.items() for start in range(0, len(ids), BATCH_TASKS)
+            (home, ids[start : start + BATCH_TASKS])
+            for home, ids in homes.items()
+            for start in range(0, len(ids), BATCH_TASKS)
         ]
         removed = 0
         for at in range(0, len(chunks), 64):
@@ -314,7 +316,7 @@ class Operations:
                 contents.append(chunk)
         return requests, contents
 
-    def _batches(self, tasks: Iterator[object], done: Callable[[], tuple[int, int]]) -> Iterator[list[Prepared]]:
+    def _batches(self, tasks: Iterator[object], done: Sequence[int]) -> Iterator[list[Prepared]]:
         """Checked tasks, in batches: one that is refused keeps its whole batch from being written."""
         batch: dict[bytes, Prepared] = {}
         size = 0
@@ -331,7 +333,7 @@ class Operations:
                     if len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
                         break
             except InvalidTask as error:
-                error.created, error.updated = done()
+                error.created, error.updated = done
                 error.not_written = [task_id.decode() for task_id in batch]
                 raise
             if not batch:

@@ -143,7 +143,9 @@ def load_options(
     instances = _instances(values.pop("instances", (DEFAULT_URL,)), problems)
     master = values.get("master_index", 0)
     if isinstance(master, int) and instances and master >= len(instances):
-        problems.append(f"storage.master_index is {master}: there are {len(instances)} instances, use 0 to {len(instances) - 1}")
+        problems.append(
+            f"storage.master_index is {master}: there are {len(instances)} instances, use 0 to {len(instances) - 1}"
+        )
     if problems:
         raise InvalidOptions(problems)
     storage = {name: values.pop(name) for name in _STORAGE_FIELDS & values.keys()}
@@ -171,10 +173,10 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
     if not isinstance(storage, Mapping):
         problems.append(f"storage is a {type(storage).__name__}: use a mapping such as {{'instances': […]}}")
         storage = {}
-    for name in [name for name in storage if name not in _STORAGE_FIELDS]:
-        problems.append(f"storage.{name} is unknown: use {', '.join(sorted(_STORAGE_FIELDS))}")
-    for name in [name for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS]:
-        problems.append(f"{name} is unknown: use storage, {', '.join(sorted(_TOP_FIELDS))}")
+    known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
+    problems += [f"storage.{name} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
+    known = f"use storage, {', '.join(sorted(_TOP_FIELDS))}"
+    problems += [f"{name} is unknown: {known}" for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS]
     flat |= storage
     return {name: value for name, value in flat.items() if name in _TOP_FIELDS | _STORAGE_FIELDS}
 
@@ -190,7 +192,7 @@ def _from_environment(name: str, text: str) -> object:
         return text  # the range check names it
 
 
-def _in_range(name: str, value: object, problems: list[str]) -> Any:
+def _in_range(name: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
     if isinstance(value, timedelta) and not whole:
         value = value.total_seconds()
@@ -215,11 +217,14 @@ def _instances(given: object, problems: list[str]) -> list[Instance]:
         except ValueError as error:
             problems.append(f"storage.instances[{position}]: {error}")
     names = [instance.name for instance in instances]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"storage.instances: {name!r} is there {names.count(name)} times; give each instance its own name")
+    problems += [
+        f"storage.instances: {name!r} is there {names.count(name)} times; give each instance its own name"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
     if len(instances) > 1 and not problems and not all(i.named for i in instances if i.kind in ("redis", "sentinel")):
         warnings.warn(
-            "instances without a name are known by their address: give each a 'name', so that it can move to another one",
+            "instances without a name are known by their address: "
+            "give each a 'name', so that it can move to another address",
             stacklevel=4,
         )
     return instances
@@ -259,7 +264,9 @@ def _check_extra(values: Mapping[str, object]) -> None:
     known = {"username", "password"}
     for name in values:
         if name not in known and not name.startswith("ssl"):
-            raise ValueError(f"{name} is unknown: use url, or host, port, db, username, password, ssl_…; name and weight")
+            raise ValueError(
+                f"{name} is unknown: use url, or host, port, db, username, password, ssl_…; name and weight"
+            )
 
 
 def _from_address(values: dict[str, Any]) -> Instance:
@@ -284,7 +291,6 @@ def _db(db: object) -> int:
     if isinstance(db, bool) or not isinstance(db, int) or not 0 <= db <= 1_000_000:
         raise ValueError(f"db is {db!r}: use a whole number from 0")
     return db
-
 
 
 def _from_url(url: str) -> Instance:
@@ -313,7 +319,9 @@ def _from_server_url(url: str, scheme: str) -> Instance:
     parts = urlsplit(url)
     settings: dict[str, Any] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in ("db", "username", "password", "sentinel_username", "sentinel_password") and not name.startswith("ssl_"):
+        if name not in ("db", "username", "password", "sentinel_username", "sentinel_password") and not name.startswith(
+            "ssl_"
+        ):
             raise ValueError(f"query parameter {name!r} is unknown: use db, username, password or ssl_…")
         settings[name] = value
     if parts.username:
@@ -344,7 +352,9 @@ def _from_server_url(url: str, scheme: str) -> Instance:
 def _from_sentinel_url(hosts: str, path: str, settings: dict[str, Any]) -> Instance:
     service, _, db = path.partition("/")
     if not service or not hosts:
-        raise ValueError("redis+sentinel:// needs hosts and a service: redis+sentinel://host:26379,host2:26379/service/0")
+        raise ValueError(
+            "redis+sentinel:// needs hosts and a service: redis+sentinel://host:26379,host2:26379/service/0"
+        )
     sentinels = []
     for entry in hosts.split(","):
         host, _, port = entry.partition(":")

@@ -1,4 +1,4 @@
-r"""The stored record of a task: an ASCII header that belongs to the scripts, then a msgpack body that belongs to Python.
+r"""The stored record of a task: an ASCII header, which belongs to the scripts, then a msgpack body, which does not.
 
 Header: ``<state><due>,<revision>,<token>,<slot>,<attempt>,<strikes>,<flags>,<follow>\n``. Empty fields at the end are
 left out, so that a waiting task on its grid costs only ``s<due>,<revision>``. ``lua/lib/record.lua`` is the same
@@ -36,8 +36,8 @@ class Header:
     strikes: int = 0
     flags: str = ""
     follow: str = ""
-    """What follows the live run: "=ms" a new first occurrence, "~ms" the same but only if nothing better is known,
-    ">ms" the next occurrence, moved; for an extra run the plain ms of the pending occurrence; "" decided on settling."""
+    """What follows the live run: "=ms" a new first occurrence, "~ms" the same if the task was not recurring,
+    ">ms" the next occurrence, moved; for an extra run the ms of the pending occurrence; "": decided on settling."""
 
     @property
     def grid(self) -> int:

@@ -60,7 +60,9 @@ class Cron:
             fix = 'use five fields, such as "*/5 * * * *"'
             raise InvalidTask("Cron", "expression", f"{self.expression!r} is wrong: {error}", fix) from error
         except StopIteration as error:
-            raise InvalidTask("Cron", "expression", f"{self.expression!r} never matches", "use a date that exists") from error
+            raise InvalidTask(
+                "Cron", "expression", f"{self.expression!r} never matches", "use a date that exists"
+            ) from error
 
 
 Schedule = Interval | Cron
@@ -150,9 +152,7 @@ def parse_interval(value: object, owner: str) -> Schedule | None:
     return Interval(parse_duration(value, owner, "reschedule_interval", minimum_ms=1, maximum_ms=CENTURY_MS))
 
 
-def parse_duration(
-    value: Any, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS
-) -> int:
+def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
     """Seconds or a timedelta as ms, rounded to the nearest.
 
     Raises:

@@ -100,7 +100,7 @@ class Scheduler(BaseScheduler):
     def wait(self, grace: float | None = None) -> None:
         """Blocks until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds."""
         signalled = threading.Event()
-        previous: dict[int, Any] = {}
+        previous: dict[signal.Signals, Any] = {}
 
         def stop(_number: int, _frame: object) -> None:
             signalled.set()
@@ -116,8 +116,8 @@ class Scheduler(BaseScheduler):
             if signalled.is_set():
                 self.stop_task_execute(grace)
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for handled, handler in previous.items():
+                signal.signal(handled, handler)
 
     def _set_concurrency(self, value: int) -> None:
         async def change() -> None:
@@ -152,9 +152,7 @@ class Scheduler(BaseScheduler):
         self._require_accepting()
         return self._run(self._operations.assign_tasks(tasks))
 
-    def post(
-        self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0
-    ) -> str:
+    def post(self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0) -> str:
         """Schedules a one-off task `delay` seconds from now and returns its id, made up where none is given."""
         task = posted_task(payload, delay, id, max_retries)
         self.assign_task(task)

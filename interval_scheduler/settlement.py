@@ -207,5 +207,3 @@ def _extra_first(following: Header | None, header: Header, now: int) -> Header:
 
 def _without(flags: str, *gone: str) -> str:
     return "".join(flag for flag in flags if flag not in gone)
-
-

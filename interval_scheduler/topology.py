@@ -56,9 +56,7 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
     namespace, master = options.namespace, options.master.name
     weights = {instance.name: instance.weight for instance in options.instances}
     owners = owner_map(weights, options.partitions)
-    [reply] = yield [
-        commands.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))
-    ]
+    [reply] = yield [commands.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))]
     _, form, partitions, width, raw_owners, state = _answer(reply)
     owners = unpack(raw_owners)
     _compare(options, int(form), int(partitions), int(width), owners)
@@ -78,7 +76,9 @@ def _compare(options: Options, form: int, partitions: int, width: int, owners: S
     if form != FORMAT:
         differences.append(f"its data has format {form}, this version reads {FORMAT}: use a matching version")
     if partitions != options.partitions:
-        differences.append(f"it has {partitions} partitions, options say {options.partitions}: set partitions={partitions}")
+        differences.append(
+            f"it has {partitions} partitions, options say {options.partitions}: set partitions={partitions}"
+        )
     if width != options.bucket_ms:
         differences.append(
             f"its buckets are {width / 1000:g} s wide, options say {options.bucket_ms / 1000:g} s: "

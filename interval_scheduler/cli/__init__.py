@@ -51,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.add_argument("handler", metavar="MODULE:HANDLER", help="a function or coroutine function handler(payload)")
     worker.add_argument(
-        "--url", action="append", required=True, metavar="URL", help="a Redis instance; repeat for several; NAME=URL names it"
+        "--url",
+        action="append",
+        required=True,
+        metavar="URL",
+        help="a Redis instance; repeat for several; NAME=URL names it",
     )
     worker.add_argument("--namespace", help="default: interval-scheduler")
     worker.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default 1)")
@@ -59,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--lease-seconds", type=float, metavar="S", help="default 15")
     worker.add_argument("--task-interval-seconds", type=float, metavar="S", help="bucket width (default 60)")
     worker.add_argument("--partitions", type=int, metavar="N", help="default 64")
-    worker.add_argument("--grace", type=float, metavar="S", help="wait at most this long for running handlers (default: for ever)")
+    worker.add_argument(
+        "--grace", type=float, metavar="S", help="wait at most this long for running handlers (default: for ever)"
+    )
     worker.set_defaults(run=_run_worker)
     return parser
 

@@ -103,7 +103,8 @@ class _Lane:
                     call.future.cancel()
 
     def _next_batch(self) -> list[_Call]:
-        batch, size = [], 0
+        batch: list[_Call] = []
+        size = 0
         while self._queue and (not batch or size + len(self._queue[0].packed) <= MAX_BATCH_BYTES):
             call = self._queue.popleft()
             size += len(call.packed)

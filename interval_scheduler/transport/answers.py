@@ -14,13 +14,16 @@ from ..scripts import Script
 
 def pack(command: Command) -> bytes:
     """The bytes of an EVALSHA."""
-    call = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
-    return hiredis.pack_command(call)
+    call: Any = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
+    packed: bytes = hiredis.pack_command(call)
+    return packed
 
 
 def pack_load(script: Script) -> bytes:
     """The bytes of a SCRIPT LOAD."""
-    return hiredis.pack_command(("SCRIPT", "LOAD", script.source))
+    call: Any = ("SCRIPT", "LOAD", script.source)
+    packed: bytes = hiredis.pack_command(call)
+    return packed
 
 
 def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:

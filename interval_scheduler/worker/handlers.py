@@ -126,7 +126,7 @@ class CoroutineRunners:
 
 
 class ThreadRunners:
-    """Up to `concurrency` daemon threads. A thread cannot be stopped: one that hangs keeps its slot, not the process."""
+    """Up to `concurrency` daemon threads. None can be stopped: one that hangs keeps its slot, but not the process."""
 
     def __init__(
         self, handler: Handler, concurrency: int, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]

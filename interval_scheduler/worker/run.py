@@ -34,7 +34,7 @@ class Run:
     lost: bool = False
     unsure: bool = False
     """Whether a settle of this run was sent and not answered."""
-    cancel: Callable[[], None] | None = field(default=None, repr=False)
+    cancel: Callable[[], object] | None = field(default=None, repr=False)
     """Stops the handler, where it is a coroutine that is under way."""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -95,7 +96,9 @@ class TestIS1TaskBySubclass:
 
 
 class TestIS2AssignAgain:
-    async def test_updates_payload_and_interval_and_keeps_the_time(self, scheduler: Uniform, recorder: Recorder) -> None:
+    async def test_updates_payload_and_interval_and_keeps_the_time(
+        self, scheduler: Uniform, recorder: Recorder
+    ) -> None:
         due = after(0.5)
         assert await scheduler.assign_task(Job("a", due, 60, "old")) is True
         assert await scheduler.assign_task(Job("a", after(100), 0.2, "new")) is False
@@ -131,7 +134,8 @@ class TestIS3ManySchedulers:
 
 
 async def _is_empty(scheduler: Uniform) -> bool:
-    return await scheduler.task_size() == 0
+    size: int = await scheduler.task_size()
+    return size == 0
 
 
 class TestIS4Remove:
@@ -246,7 +250,9 @@ class TestIS9Handler:
 
 
 class TestIS10Order:
-    async def test_oldest_first_and_drained_without_sleeping(self, make: Make, redis_servers: list[RedisServer]) -> None:
+    async def test_oldest_first_and_drained_without_sleeping(
+        self, make: Make, redis_servers: list[RedisServer]
+    ) -> None:
         scheduler = make(concurrency=1, partitions=1)
         await scheduler.start_task_accept()
         recorder = Recorder(coroutine=True)
@@ -283,7 +289,7 @@ class TestIS11ExactTimes:
         await scheduler.assign_task(Job("a", None, 0.001))
         await eventually(lambda: len(recorder.calls) >= 50)
         dues = [call.due for call in recorder.calls]
-        assert all(later > earlier for earlier, later in zip(dues, dues[1:], strict=False))
+        assert all(later > earlier for earlier, later in itertools.pairwise(dues))
 
     async def test_a_quarter_second_with_default_options(self, scheduler: Uniform, recorder: Recorder) -> None:
         assert scheduler.options.storage.task_interval_seconds == 60
@@ -329,7 +335,8 @@ class TestIS13ManyInstances:
         assert await scheduler.task_size() == 600
         stats = await scheduler.stats()
         shares = [
-            sum(part.scheduled for part in stats.partitions if part.instance == f"redis-{number}") for number in range(3)
+            sum(part.scheduled for part in stats.partitions if part.instance == f"redis-{number}")
+            for number in range(3)
         ]
         assert sum(shares) == 600
         assert min(shares) > 120
@@ -452,13 +459,26 @@ class TestIS19Options:
                 unknown=1,
             )
         text = str(caught.value)
-        for part in ("check_tasks_every_seconds", "0.05", "port", "65,535", "task_interval_seconds", "master_index", "unknown"):
+        for part in (
+            "check_tasks_every_seconds",
+            "0.05",
+            "port",
+            "65,535",
+            "task_interval_seconds",
+            "master_index",
+            "unknown",
+        ):
             assert part in text
 
 
 class TestIS20Logger:
     async def test_a_standard_logger_and_any_object(
-        self, make: Make, redis_servers: list[RedisServer], caplog: pytest.LogCaptureFixture, namespace: str, flavour: str
+        self,
+        make: Make,
+        redis_servers: list[RedisServer],
+        caplog: pytest.LogCaptureFixture,
+        namespace: str,
+        flavour: str,
     ) -> None:
         from interval_scheduler import AsyncScheduler, Scheduler
 
@@ -523,7 +543,8 @@ class TestIS21Crash:
 
 
 async def _at_least(scheduler: Uniform, count: int) -> bool:
-    return await scheduler.task_size() >= count
+    size: int = await scheduler.task_size()
+    return size >= count
 
 
 class TestIS22Costs:
@@ -554,5 +575,3 @@ def _commands(server: RedisServer) -> int:
     with redis.Redis.from_url(server.url) as client:
         stats: Any = client.info("commandstats")
         return sum(entry["calls"] for name, entry in stats.items() if name not in ("cmdstat_info", "cmdstat_ping"))
-
-
