@@ -6,7 +6,6 @@ are put on top, and environment variables override everything (see `ENVIRONMENT`
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import warnings
@@ -196,8 +195,9 @@ def _in_range(name: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
     if isinstance(value, timedelta) and not whole:
         value = value.total_seconds()
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or math.isnan(value) or not lowest <= value <= highest:
+    fits = isinstance(value, int) or (isinstance(value, float) and not whole)
+    # Written so that NaN, which compares as false, is refused.
+    if isinstance(value, bool) or not fits or not lowest <= value <= highest:
         label = f"storage.{name}" if name in _STORAGE_FIELDS else name
         number = "a whole number" if whole else "seconds"
         problems.append(f"{label} is {value!r}: use {number} from {lowest:,} to {highest:,}")
