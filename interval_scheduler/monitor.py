@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from .cancelling import cancel_all
 from .events import Health
 from .transport.endpoint import Endpoint
 
@@ -71,9 +72,7 @@ class Monitor:
         await listener.set_channels(set(channels))
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         self._tasks.clear()
         for listener in self._listeners.values():
             await listener.disconnect()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from .errors import InvalidTask
-from .schedule import parse_duration
+from .schedule import parse_duration, shown
 
 _YEAR_MS = 365 * 86_400_000
 
@@ -38,14 +38,16 @@ class Retry:
     def __post_init__(self) -> None:
         retries = self.max_retries
         if retries is not None and (type(retries) is not int or not 0 <= retries <= 2**31):
-            raise InvalidTask("Retry", "max_retries", f"is {retries!r}", "use a whole number from 0, or None for ever")
+            raise InvalidTask(
+                "Retry", "max_retries", f"is {shown(retries)}", "use a whole number from 0, or None for ever"
+            )
         for name in ("backoff", "max_backoff"):
             value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=_YEAR_MS)
             object.__setattr__(self, name, value / 1000)
         for name, lowest, highest in (("factor", 1.0, 1000.0), ("jitter", 0.0, 1.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-                raise InvalidTask("Retry", name, f"is {value!r}", f"use a number from {lowest:g} to {highest:g}")
+                raise InvalidTask("Retry", name, f"is {shown(value)}", f"use a number from {lowest:g} to {highest:g}")
 
     def allows(self, attempt: int) -> bool:
         """Whether another run is allowed after `attempt` failed ones."""

@@ -12,7 +12,7 @@ import redis
 
 from tests.servers import Binary, RedisServer, binaries
 
-_KEPT = re.compile(r"\{NS(:\d+)?\}:(topology|workers|instance|meta|sequence|lock-sequence|lock:.*)", re.DOTALL)
+_KEPT = re.compile(r"\{NS(-other)?(:\d+)?\}:(topology|workers|instance|meta|sequence|lock-sequence|lock:.*)", re.DOTALL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
 from ..errors import PartitionUnavailable
 from . import answers
@@ -193,8 +194,7 @@ class _Lane:
 
     async def close(self) -> None:
         if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+            await cancel_all([self._pump])
         while self._queue:
             self._queue.popleft().future.cancel()
         await self._disconnect()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from .. import keys
+from ..cancelling import cancel_all
 from ..clock import Clock
 from ..commands import Partition
 from ..definition import decode_body
@@ -142,9 +143,7 @@ class Worker:
         What still runs after that keeps its lease until the process ends.
         """
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all([*self._tasks, *self._subscribing])
         for run in self._runner.withdraw():
             self._finish(run, Outcome(End.RELEASED))
         deadline = None if grace is None else self._loop.time() + grace

@@ -1,0 +1,25 @@
+"""Ending asyncio tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+_AGAIN_SECONDS = 0.05
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels tasks and waits until all have ended; what they raise is dropped.
+
+    One cancellation is not enough: before Python 3.12, ``asyncio.wait_for`` swallows one that arrives in the moment in
+    which what it waits for completes, and redis-py waits that way.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
