@@ -108,8 +108,8 @@ def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
         raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
     _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
     _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
-    if type(limit) is not int or not 1 <= limit <= 100_000:
-        raise InvalidTask(owner, "misfire_limit", f"is {limit!r}", "use an int from 1 to 100,000")
+    if type(limit) is not int or not 1 <= limit <= 1000:
+        raise InvalidTask(owner, "misfire_limit", f"is {limit!r}", "use an int from 1 to 1,000")
     definition = Definition(
         None,
         schedule,

@@ -143,24 +143,20 @@ class EmbeddedServer:
             fcntl.flock(users, fcntl.LOCK_UN)
             address, self._address = self._address, None
             try:
-                # Others hold the lock shared: then it can be had shared here too. The keeper holds it exclusively
-                # while the server stops, and lets go when it has.
-                self._await(
-                    lambda: self._answering(address) is None or self._has_users(users),
-                    STOP_SECONDS,
-                    "the server to stop",
-                )
+                self._await(lambda: self._is_over(users, address), STOP_SECONDS, "the server to stop")
             finally:
                 os.close(users)
 
-    def _has_users(self, users: int) -> bool:
-        """Whether anybody else is a user: the lock is neither free nor held by the keeper."""
+    def _is_over(self, users: int, address: EmbeddedAddress | None) -> bool:
+        """Whether the server is gone, or has other users."""
         if _try_lock(users, fcntl.LOCK_EX):
-            fcntl.flock(users, fcntl.LOCK_UN)  # free: the keeper is about to take it
-            return False
-        if _try_lock(users, fcntl.LOCK_SH):
             fcntl.flock(users, fcntl.LOCK_UN)
-            return True
+            # Free: either the keeper is about to take the lock, or it had it until the server was gone.
+            return self._answering(address) is None
+        if _try_lock(users, fcntl.LOCK_SH):
+            # Held by others, who share it. (The keeper, who holds it while the server stops, does not.)
+            fcntl.flock(users, fcntl.LOCK_UN)
+            return self._answering(address) is not None
         return False
 
     @contextlib.contextmanager

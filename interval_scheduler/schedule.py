@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -363,8 +364,10 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
     else:
         fix = "use an aware datetime, unix seconds, or None for as soon as possible"
         seconds = _finite(value, owner, "execute_on", fix)
-        # A float of seconds is good to a fraction of a microsecond: more digits are noise, not a later time.
-        microseconds = round(seconds * 1_000_000)
+        # A float stands for the shortest decimal that reads back as it; what differs from that, and what is below a
+        # microsecond, is noise and not a later time.
+        exact = Decimal(float.__repr__(seconds)) if isinstance(seconds, float) else seconds
+        microseconds = round(exact * 1_000_000)
         negative = seconds < 0
     milliseconds = -(-microseconds // 1000)
     if negative or milliseconds > MAX_MS:

@@ -271,7 +271,7 @@ class TestIS10Order:
         due = after(0.4)
         await scheduler.assign_task(Job("a", due))
         await eventually(lambda: recorder.calls)
-        assert 0 <= recorder.calls[0].started - due < 0.25
+        assert recorder.calls[0].started >= due
 
 
 class TestIS11ExactTimes:
