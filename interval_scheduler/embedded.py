@@ -1,15 +1,19 @@
 """A private, persistent Redis server in a folder, shared by every process that names the folder.
 
-Each user holds a shared lock (flock) on a file there. A keeper process starts the server and waits for the exclusive
-lock: it gets it when the last user has let go, or was killed, and then stops the server. Locks belong to open files and
-end with their processes, so nothing that a killed process leaves behind gets in the way. A forked child that inherits
-the lock is a user too.
+Three files in the folder are locked (flock). Locks belong to open files and end with their processes, so nothing that a
+killed process leaves behind gets in the way:
+
+- ``users``: shared by every user. The keeper, a process that starts the server, waits for it exclusively: it gets it
+  when the last user has let go, or was killed, and then stops the server. A forked child inherits it and is a user too.
+- ``keeper``: held from before the keeper starts until it has seen its server end. Two servers on the same data would
+  ruin it, so only who gets this lock starts one. That a server does not answer proves nothing: it may be stalled.
+- ``lock``: one process at a time starts the server, or looks whether it is the last user.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -24,11 +28,19 @@ from pathlib import Path
 
 from .errors import EmbeddedServerError
 
+try:
+    import fcntl
+except ImportError:  # Windows: every other kind of instance works there
+    fcntl = None  # type: ignore[assignment]
+
 START_SECONDS = 30.0
 """Longest time a server may take to load its data and answer."""
 STOP_SECONDS = 10.0
 _PROBE_SECONDS = 0.01
 """Pause between looks at what cannot be awaited: a lock of another process, the socket of a starting server."""
+_LONGEST_ANSWER = 65536
+_PORTS_TRIED = 5
+"""A port found free may be taken before the server has it."""
 _LONGEST_SOCKET_PATH = 100
 """The kernel takes 107 bytes (103 on macOS)."""
 
@@ -107,106 +119,155 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: with the end of the server's log.
         """
-        with self._guard:
+        with self._guard, self._reporting():
             if self._users is None:
-                try:
-                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    users = os.open(self.folder / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                except OSError as error:
-                    raise EmbeddedServerError(f"the folder {self.folder} cannot be used: {error}.") from error
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                users = self._open("users")
                 try:
                     with self._exclusively():
                         # A keeper that is stopping the server holds this lock until it is gone.
                         self._await(lambda: _try_lock(users, fcntl.LOCK_SH), START_SECONDS, "the old server to stop")
-                        self._address = self._running() or self._launch()
+                        self._address = self._reach()
                 except BaseException:
                     os.close(users)
                     raise
                 self._users = users
+                # Only to wait for the server at a clean exit: the keeper needs nobody's help.
+                atexit.register(self.stop)
             return self.address
 
     def ensure_running(self) -> EmbeddedAddress:
-        """Starts the server again where it was killed, on the same data."""
-        with self._guard:
+        """Starts the server again where it was killed, on the same data. Blocks until it answers.
+
+        Raises:
+            EmbeddedServerError: also where the server runs and does not answer; a second one would ruin its data.
+        """
+        with self._guard, self._reporting():
             if self._users is None:
                 return self.start()
             with self._exclusively():
-                self._address = self._running() or self._launch()
+                self._address = self._reach()
             return self.address
 
     def stop(self) -> None:
-        """Stops being a user; the last one waits until the server is gone."""
+        """Stops being a user; the last one waits until the server is gone.
+
+        Raises:
+            EmbeddedServerError: where the server is not gone in time. It still stops as soon as it can.
+        """
         with self._guard:
             users, self._users = self._users, None
             if users is None:
                 return
-            fcntl.flock(users, fcntl.LOCK_UN)
-            address, self._address = self._address, None
-            try:
-                self._await(lambda: self._is_over(users, address), STOP_SECONDS, "the server to stop")
-            finally:
-                os.close(users)
+            atexit.unregister(self.stop)
+            self._address = None
+            pid = self._read("pid")
+            os.close(users)  # not LOCK_UN: that would also take the lock from the process this one was forked from
+            with self._reporting():
+                self._await(lambda: self._is_over(pid), STOP_SECONDS, "the server to stop")
 
-    def _is_over(self, users: int, address: EmbeddedAddress | None) -> bool:
-        """Whether the server is gone, or has other users."""
-        if _try_lock(users, fcntl.LOCK_EX):
-            fcntl.flock(users, fcntl.LOCK_UN)
-            # Free: either the keeper is about to take the lock, or it had it until the server was gone.
-            return self._answering(address) is None
-        if _try_lock(users, fcntl.LOCK_SH):
-            # Held by others, who share it. (The keeper, who holds it while the server stops, does not.)
-            fcntl.flock(users, fcntl.LOCK_UN)
-            return self._answering(address) is not None
-        return False
+    def _is_over(self, pid: str) -> bool:
+        """Whether the server of that pid is gone, or has other users. False while that cannot be told."""
+        if not self.folder.exists():
+            return True  # deleted under the server; the keeper stops it all the same
+        with self._opened("lock") as lock, self._opened("users") as users, self._opened("keeper") as keeper:
+            if not _try_lock(lock, fcntl.LOCK_EX):
+                return self._read("pid") != pid  # somebody starts a server, or looks too
+            nobody = _try_lock(users, fcntl.LOCK_EX)
+            if _try_lock(keeper, fcntl.LOCK_EX):
+                if nobody:
+                    self._end_orphan()
+                return True
+            # With a keeper, a lock that can be had shared but not exclusively is held by users; one that cannot be had
+            # at all, by the keeper.
+            return not nobody and _try_lock(users, fcntl.LOCK_SH)
+
+    def _open(self, name: str) -> int:
+        if fcntl is None:
+            raise EmbeddedServerError("embedded:// needs file locks of Linux, macOS or BSD: use a redis:// URL here.")
+        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        """A file to lock for a moment."""
+        descriptor = self._open(name)
+        try:
+            yield descriptor
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that another thread forked meanwhile has the file open
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EmbeddedServerError(f"the folder {self.folder} cannot be used: {error}.") from error
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
         """One process at a time starts the server."""
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with self._opened("lock") as lock:
             self._await(lambda: _try_lock(lock, fcntl.LOCK_EX), START_SECONDS, "another process to start the server")
             yield
-        finally:
-            os.close(lock)
 
-    def _running(self) -> EmbeddedAddress | None:
-        """The address of the server that runs in the folder, if one does."""
-        return self._answering(self._written_address())
-
-    def _answering(self, address: EmbeddedAddress | None) -> EmbeddedAddress | None:
-        if address is None:
-            return None
+    def _reach(self) -> EmbeddedAddress:
+        """The address of the server that runs in the folder, or of a new one where none does. Needs ``lock``."""
+        keeper = self._open("keeper")
         try:
-            with address.connect() as connection:
-                connection.sendall(b"INFO server\r\n")
-                answer = connection.recv(65536)
-        except OSError:
-            return None
-        if answer.startswith(b"-LOADING"):
-            # It runs, and reads its data: it will answer.
-            self._await(lambda: self._ready(address), START_SECONDS, "the server to load its data")
-            return address
-        # A port that was ours may be somebody else's by now: the process must be the one the keeper started.
-        expected = self._read("pid")
-        return address if expected and f"process_id:{expected}\r".encode() in answer else None
+            found = False
 
-    def _ready(self, address: EmbeddedAddress) -> bool:
-        with contextlib.suppress(OSError), address.connect() as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-        return False
+            def settled() -> bool:
+                nonlocal found
+                found = self._state(self._written_address()) == "ready"
+                return found or _try_lock(keeper, fcntl.LOCK_EX)
 
-    def _written_address(self) -> EmbeddedAddress | None:
+            self._await(settled, START_SECONDS, "the server, which runs, to answer")
+            if found:
+                return self._written_address()
+            self._end_orphan()
+            return self._launch(keeper)
+        finally:
+            os.close(keeper)  # not LOCK_UN: the keeper inherited it
+
+    def _end_orphan(self) -> None:
+        """Stops a server whose keeper was killed where that does not end it (not on Linux). Needs ``keeper``."""
+        address = self._written_address()
+        if self._state(address):
+            _ask(address, b"SHUTDOWN\r\n")
+            self._await(lambda: not self._state(address), STOP_SECONDS, "a server without a keeper to stop")
+
+    def _state(self, address: EmbeddedAddress) -> str:
+        """Of the server there: "ready", "loading" its data, or "" for none that this folder's keeper started.
+
+        A port that was ours may be somebody else's by now: the process must be the one the keeper started.
+        """
+        pid = self._read("pid")
+        answer = _ask(address, b"INFO server\r\nPING\r\n") if pid else b""
+        if f"process_id:{pid}\r".encode() not in answer:
+            return ""
+        return "ready" if answer.endswith(b"+PONG\r\n") else "loading"
+
+    def _written_address(self) -> EmbeddedAddress:
+        if port := self._written_port():
+            return EmbeddedAddress(host="127.0.0.1", port=port)
+        return EmbeddedAddress(unix_socket=str(self.folder / "redis.sock"))
+
+    def _written_port(self) -> int:
         port = self._read("port")
-        if port.isdecimal() and int(port):
-            return EmbeddedAddress(host="127.0.0.1", port=int(port))
-        return self._socket_address()
+        return int(port) if port.isdecimal() else 0
 
-    def _socket_address(self) -> EmbeddedAddress | None:
+    def _addresses(self) -> Iterator[EmbeddedAddress]:
+        """Where a new server may listen, best first."""
         path = str(self.folder / "redis.sock")
-        if not hasattr(socket, "AF_UNIX") or len(path.encode()) > _LONGEST_SOCKET_PATH:
-            return None
-        return EmbeddedAddress(unix_socket=path)
+        if hasattr(socket, "AF_UNIX") and len(path.encode()) <= _LONGEST_SOCKET_PATH:
+            yield EmbeddedAddress(unix_socket=path)
+            return
+        # Users keep the address they got: a server that comes back does so on its old port, where that is free.
+        if port := self._written_port():
+            yield EmbeddedAddress(host="127.0.0.1", port=port)
+        for _ in range(_PORTS_TRIED):
+            yield EmbeddedAddress(host="127.0.0.1", port=_free_port())
 
     def _read(self, name: str) -> str:
         try:
@@ -214,26 +275,23 @@ class EmbeddedServer:
         except OSError:
             return ""
 
-    def _launch(self) -> EmbeddedAddress:
+    def _launch(self, lock: int) -> EmbeddedAddress:
+        """Starts keeper and server; `lock` is the locked ``keeper`` file, for the keeper to inherit."""
         binary = self._binary or find_server_binary()
-        address = self._socket_address()
-        if address is None:
-            address = EmbeddedAddress(host="127.0.0.1", port=_free_port())
-        (self.folder / "port").write_text(str(address.port or 0))
-        (self.folder / "pid").write_text("")
-        keeper = self._spawn(binary, address)
+        for address in self._addresses():
+            (self.folder / "port").write_text(str(address.port or 0))
+            (self.folder / "pid").write_text("")
+            keeper = self._spawn(binary, address, lock)
+            self._await(
+                lambda keeper=keeper, address=address: keeper.poll() is not None or self._state(address) == "ready",
+                START_SECONDS,
+                "the server to answer",
+            )
+            if keeper.poll() is None:
+                return address
+        raise EmbeddedServerError(f"{binary} ended at once with code {keeper.returncode}: {self._log_tail()}")
 
-        def started() -> bool:
-            return keeper.poll() is not None or (self._answering(address) is not None and self._ready(address))
-
-        self._await(started, START_SECONDS, "the server to answer")
-        if keeper.poll() is not None:
-            raise EmbeddedServerError(f"{binary} ended at once with code {keeper.returncode}: {self._log_tail()}")
-        # The keeper outlives this process; it is not waited for. Not a zombie either: a thread reaps it.
-        threading.Thread(target=keeper.wait, name="interval-scheduler-keeper", daemon=True).start()
-        return address
-
-    def _spawn(self, binary: str, address: EmbeddedAddress) -> subprocess.Popen[bytes]:
+    def _spawn(self, binary: str, address: EmbeddedAddress, lock: int) -> subprocess.Popen[bytes]:
         settings = {
             "dir": str(self.folder),
             "port": str(address.port or 0),
@@ -252,15 +310,19 @@ class EmbeddedServer:
         keeper = str(Path(__file__).with_name("_keeper.py"))
         try:
             with (self.folder / "server.log").open("ab") as log:
-                return subprocess.Popen(
+                process = subprocess.Popen(
                     [sys.executable, "-E", "-S", keeper, str(self.folder), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=log,
-                    start_new_session=True,
+                    start_new_session=True,  # Ctrl-C in a terminal is for the user of the server
+                    pass_fds=[lock],
                 )
         except OSError as error:
             raise EmbeddedServerError(f"the server cannot be started: {error}.") from error
+        # The keeper may outlive this process. Until then a thread reaps it.
+        threading.Thread(target=process.wait, name="interval-scheduler-keeper", daemon=True).start()
+        return process
 
     def _await(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
@@ -272,7 +334,23 @@ class EmbeddedServer:
             time.sleep(_PROBE_SECONDS)
 
     def _log_tail(self) -> str:
-        return self._read("server.log")[-1000:]
+        with contextlib.suppress(OSError), (self.folder / "server.log").open("rb") as log:
+            log.seek(-min(1000, log.seek(0, os.SEEK_END)), os.SEEK_END)
+            return log.read().decode(errors="replace")
+        return ""
+
+
+def _ask(address: EmbeddedAddress, request: bytes) -> bytes:
+    """What is answered to the commands, up to a PONG or an error; nothing where nobody listens."""
+    answer = b""
+    with contextlib.suppress(OSError), address.connect() as connection:
+        connection.sendall(request)
+        while not answer.endswith(b"+PONG\r\n") and b"\r\n-" not in answer and len(answer) < _LONGEST_ANSWER:
+            part = connection.recv(_LONGEST_ANSWER)
+            if not part:
+                break
+            answer += part
+    return answer
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

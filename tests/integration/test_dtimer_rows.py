@@ -19,6 +19,13 @@ async def size(scheduler: Uniform) -> int:
     return count
 
 
+def _members(scheduler: Uniform) -> int:
+    """How many live workers the worker of a scheduler knows of."""
+    worker = scheduler.real._engine.worker
+    assert worker is not None
+    return len(worker._roster._members)
+
+
 async def is_empty(scheduler: Uniform) -> bool:
     return await size(scheduler) == 0
 
@@ -32,7 +39,7 @@ class TestDT1Workers:
         for worker, recorder in zip(workers, recorders, strict=True):
             await worker.start_task_execute(recorder.handler)
         # Every worker knows of every other one after the next report on the master.
-        await eventually(lambda: all(len(w.real._engine.worker._roster._members) == 3 for w in workers))
+        await eventually(lambda: all(_members(worker) == 3 for worker in workers))
         start = after(0.5)
         await producer.assign_tasks(Job(f"a{n}", start + n / 600) for n in range(600))
         await eventually(lambda: sum(len(recorder.calls) for recorder in recorders) >= 600)
@@ -213,13 +220,15 @@ class TestDT6Confirm:
         await scheduler.start_task_accept()
         answers: list[Any] = []
 
+        real: Any = scheduler.real
+
         async def asynchronous(_payload: Any) -> None:
-            answers.append(await scheduler.real.confirm_task(current_execution().id))
+            answers.append(await real.confirm_task(current_execution().id))
 
         def plain(_payload: Any) -> None:
-            answers.append(scheduler.real.confirm_task(current_execution().id))
+            answers.append(real.confirm_task(current_execution().id))
 
-        handler = asynchronous if isinstance(scheduler.real, AsyncScheduler) else plain
+        handler = asynchronous if isinstance(real, AsyncScheduler) else plain
         await scheduler.start_task_execute(handler, confirm="manual")
         await scheduler.assign_task(Job("once"))
         await scheduler.assign_task(Job("often", None, 0.1))
@@ -285,7 +294,7 @@ class TestDT8WakeUp:
         workers = [make(check_tasks_every_seconds=60) for _ in range(5)]
         for worker in workers:
             await worker.start_task_execute(recorder.handler)
-        await eventually(lambda: all(len(w.real._engine.worker._roster._members) == 5 for w in workers))
+        await eventually(lambda: all(_members(worker) == 5 for worker in workers))
         await asyncio.sleep(0.5)  # the looks that follow a change of the roster
         before = sum(map(_claims, redis_servers))
         begin = time.time()
