@@ -82,7 +82,7 @@ class Endpoint:
         if self._instance.kind == "memory":
             import fakeredis
 
-            kind = fakeredis.FakeAsyncConnection if asynchronous else fakeredis.FakeConnection
+            kind = fakeredis.FakeAsyncRedisConnection if asynchronous else fakeredis.FakeRedisConnection
             return module.ConnectionPool(connection_class=kind, server=self._server, **settings)
         if self._instance.kind == "embedded":
             address = self._server.address
