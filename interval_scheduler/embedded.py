@@ -282,14 +282,16 @@ class EmbeddedServer:
             (self.folder / "port").write_text(str(address.port or 0))
             (self.folder / "pid").write_text("")
             keeper = self._spawn(binary, address, lock)
-            self._await(
-                lambda keeper=keeper, address=address: keeper.poll() is not None or self._state(address) == "ready",
-                START_SECONDS,
-                "the server to answer",
-            )
-            if keeper.poll() is None:
+            if self._comes_up(keeper, address):
                 return address
         raise EmbeddedServerError(f"{binary} ended at once with code {keeper.returncode}: {self._log_tail()}")
+
+    def _comes_up(self, keeper: subprocess.Popen[bytes], address: EmbeddedAddress) -> bool:
+        """Waits until the server answers (true) or its keeper has ended (false)."""
+        self._await(
+            lambda: keeper.poll() is not None or self._state(address) == "ready", START_SECONDS, "the server to answer"
+        )
+        return keeper.poll() is None
 
     def _spawn(self, binary: str, address: EmbeddedAddress, lock: int) -> subprocess.Popen[bytes]:
         settings = {

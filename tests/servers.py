@@ -46,7 +46,10 @@ def binaries() -> list[Binary]:
     for path in candidates:
         if path is None or not Path(path).exists():
             continue
-        output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        try:
+            output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue  # made for another machine
         match = re.search(r"(\w+) server v=(\S+)", output)
         if match is not None:
             binary = Binary(path, match[1].lower(), match[2])
@@ -54,10 +57,14 @@ def binaries() -> list[Binary]:
     return list(found.values())
 
 
+# Loaded here, not between fork and exec, where another thread's lock would never be released.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
 def _die_with_parent() -> None:
     """A server must not outlive a killed test run (Linux: PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)
 
 
 class RedisServer:
@@ -92,7 +99,9 @@ class RedisServer:
             if self._restarting:
                 continue
             self.port = 0  # somebody was quicker on that port
-        raise RuntimeError(f"{self.binary} does not start: {Path(self.folder, 'log').read_text()[-2000:]}")
+        log = Path(self.folder, "log")
+        tail = log.read_text(errors="replace")[-2000:] if log.exists() else "it wrote no log"
+        raise RuntimeError(f"{self.binary} does not start: {tail}")
 
     _restarting = False
 

@@ -181,7 +181,7 @@ class TestUnusualIdsAndPayloadsAreExact:
         await eventually(lambda: len(recorder.calls) == len(self.IDS))
         assert {call.id for call in recorder.calls} == set(self.IDS)
 
-    PAYLOADS = (
+    PAYLOADS: tuple[Any, ...] = (
         None,
         False,
         0,

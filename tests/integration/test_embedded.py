@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -26,7 +29,7 @@ def folder(tmp_path: Path, server_binary: Binary, monkeypatch: pytest.MonkeyPatc
     """A folder whose server is of the session's binary, and is gone after the test."""
     monkeypatch.setattr("interval_scheduler.embedded.find_server_binary", lambda: server_binary.path)
     yield tmp_path / "data"
-    wait_until(lambda: not is_alive(server_pid(tmp_path / "data")))
+    wait_until(lambda: servers_below(tmp_path) == [])
 
 
 def client(server: EmbeddedServer) -> redis.Redis:
@@ -41,6 +44,17 @@ def server_pid(folder: Path) -> int:
         return int((folder / "pid").read_text() or 0)
     except FileNotFoundError:
         return 0
+
+
+def servers_below(folder: Path) -> list[int]:
+    """The pids of all servers whose data is there, whatever the pid files say (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # A server works in its data folder. One that ended and was not reaped yet has no folder.
+            if int(process.name) != os.getpid() and (process / "cwd").readlink().is_relative_to(folder):
+                found.append(int(process.name))
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -157,6 +171,104 @@ def test_a_killed_server_comes_back_with_its_data(folder: Path) -> None:
         assert client(server).get("key") == b"value"
 
 
+def test_a_stalled_server_gets_no_second_one_on_its_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedServer(folder) as server:
+        pid = server_pid(folder)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr("interval_scheduler.embedded.START_SECONDS", 0.1)
+                with pytest.raises(EmbeddedServerError, match="which runs, to answer"):
+                    server.ensure_running()
+            assert servers_below(folder) == [pid]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        server.ensure_running()
+        assert servers_below(folder) == [pid]
+
+
+@pytest.mark.parametrize("delay", [0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08])
+def test_a_starter_killed_at_any_moment_leaves_no_second_server(
+    folder: Path, server_binary: Binary, delay: float
+) -> None:
+    starter = user(folder, server_binary.path)
+    wait_until(lambda: (folder / "port").exists())
+    time.sleep(delay)  # a moment of the start, not an event
+    leave(starter, signal.SIGKILL)
+    with EmbeddedServer(folder) as server:
+        assert client(server).ping()
+        assert servers_below(folder) == [server_pid(folder)]
+
+
+def test_a_killed_keeper_takes_its_server_along_and_both_come_back(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        pid = server_pid(folder)
+        client(server).set("key", "value")
+        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: not is_alive(pid))
+        server.ensure_running()
+        assert client(server).get("key") == b"value"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_that_stops_leaves_its_parent_the_server(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        pid = server_pid(folder)
+        child = os.fork()
+        if child == 0:
+            try:
+                server.stop()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        # A keeper that got the lock would be ending the server: a fresh user would meet another one.
+        with EmbeddedServer(folder):
+            assert server_pid(folder) == pid
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_server(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        pid = server_pid(folder)
+        assert os.getpgid(pid) != os.getpgid(0)
+        assert os.getsid(pid) != os.getsid(0)
+        assert client(server).ping()
+
+
+def test_an_exit_without_stop_waits_until_the_server_is_gone(folder: Path, server_binary: Binary) -> None:
+    script = f"""
+        from interval_scheduler.embedded import EmbeddedServer
+        EmbeddedServer({str(folder)!r}, binary={server_binary.path!r}).start()
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=30)
+    assert servers_below(folder) == []
+
+
+def test_the_folder_is_private_and_may_be_relative(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedServer("data"), EmbeddedServer(folder):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert servers_below(folder) == [server_pid(folder)]
+
+
+def test_a_folder_deleted_under_the_server_does_not_hold_up_stop(folder: Path) -> None:
+    server = EmbeddedServer(folder)
+    server.start()
+    pid = server_pid(folder)
+    shutil.rmtree(folder)
+    server.stop()
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedServerError, match="cannot be used"):
+        EmbeddedServer(tmp_path / "file" / "data").start()
+
+
 def test_a_scheduler_survives_a_killed_server(folder: Path) -> None:
     with Scheduler(f"embedded://{folder}") as scheduler:
         scheduler.start_task_accept()
@@ -173,7 +285,7 @@ def test_eight_processes_start_one_server(folder: Path, server_binary: Binary) -
     processes = [user(folder, server_binary.path) for _ in range(8)]
     for process in processes:
         ready(process)
-    assert is_alive(server_pid(folder))
+    assert servers_below(folder) == [server_pid(folder)]
     log = (folder / "server.log").read_text()
     assert log.count(" is starting ") == 1
     for process in processes:
@@ -204,7 +316,26 @@ def test_a_path_too_long_for_a_socket_gets_a_loopback_port(tmp_path: Path, folde
     with EmbeddedServer(long) as server:
         assert server.address.host == "127.0.0.1"
         assert client(server).ping()
-    wait_until(lambda: not is_alive(server_pid(long)))
+
+
+def test_a_killed_server_on_a_port_comes_back_on_that_port(folder: Path) -> None:
+    with EmbeddedServer(folder / ("x" * 100)) as server:
+        before = server.address
+        os.kill(server_pid(server.folder), signal.SIGKILL)
+        assert server.ensure_running() == before
+        assert client(server).ping()
+
+
+def test_a_port_taken_meanwhile_is_replaced(folder: Path) -> None:
+    long = folder / ("x" * 100)
+    long.mkdir(parents=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (long / "port").write_text(str(taken.getsockname()[1]))
+        with EmbeddedServer(long) as server:
+            assert server.address.port != taken.getsockname()[1]
+            assert client(server).ping()
 
 
 def test_without_a_server_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

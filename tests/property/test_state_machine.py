@@ -61,7 +61,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.prefix = self.home.meta.removesuffix("meta").encode()
         self.operations = Operations(layout, options, self.clock)
         pool = self.endpoint.connection_pool(asynchronous=False)
-        self.client = redis.Redis(connection_pool=pool)
+        self.client: Any = redis.Redis(connection_pool=pool)
         self.model = Model()
         self.live: dict[tuple[str, int], Live] = {}
         self.highest_token = 0
@@ -149,6 +149,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             live = Live(
                 live.task_id, parse_header(raw), decode_body(body), live.slot, live.claimed_at, live.was_recurring
             )
+            assert live.header.token == key[1], "a stale run was given the record of its successor"
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -264,7 +265,7 @@ def memory_url() -> str:
 
 def run(url: str, examples: int) -> None:
     machine = type("Machine", (SchedulerMachine,), {"url": url})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
