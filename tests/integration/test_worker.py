@@ -1,0 +1,380 @@
+"""How the worker keeps the promises: leases, retries, timeouts, shutdown, killed workers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from interval_scheduler import Cron, LeaseLost, Retry, current_execution
+from tests.integration.conftest import Make, storage
+from tests.servers import RedisServer
+from tests.tasks import Job, Recorder, Uniform, after, eventually
+
+
+async def is_empty(scheduler: Uniform) -> bool:
+    size: int = await scheduler.task_size()
+    return size == 0
+
+
+async def state_of(scheduler: Uniform, task_id: str) -> str | None:
+    task = await scheduler.peek_task(task_id)
+    return None if task is None else task.state
+
+
+class TestOneAtATime:
+    async def test_assigning_during_a_run_of_a_one_off_schedules_it_again(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=True, seconds=0.2)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a", payload="old"))
+        await eventually(lambda: recorder.calls)
+        assert await scheduler.assign_task(Job("a", payload="new")) is False
+        await eventually(lambda: len(recorder.calls) == 2)
+        await eventually(lambda: is_empty(scheduler))
+        assert recorder.payloads == ["old", "new"]
+        assert recorder.calls[1].started - recorder.calls[0].started >= 0.2
+
+    async def test_assigning_a_recurring_task_again_during_its_run_adds_no_run(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=True, seconds=0.2)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a", None, 60))
+        await eventually(lambda: recorder.calls)
+        first = recorder.calls[0].due
+        assert await scheduler.assign_task(Job("a", None, 30)) is False
+        await eventually(lambda: _waits(scheduler, "a"))
+        assert (await scheduler.peek_task("a")).due.timestamp() == first + 30
+        assert len(recorder.calls) == 1
+
+    async def test_run_now_on_a_running_task_follows_the_run(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=True, seconds=0.2)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a", None, 60))
+        await eventually(lambda: recorder.calls)
+        grid = recorder.calls[0].due + 60
+        assert await scheduler.run_task_now("a") is True
+        await eventually(lambda: len(recorder.calls) == 2)
+        await eventually(lambda: _waits(scheduler, "a"))
+        assert (await scheduler.peek_task("a")).due.timestamp() == grid
+        assert recorder.calls[1].started >= recorder.calls[0].started + 0.2
+
+    async def test_run_now_and_reschedule_never_move_the_grid(self, scheduler: Uniform, recorder: Recorder) -> None:
+        """hydroserver#445: a manual run shifts the grid."""
+        first = round(after(3600), 3)
+        await scheduler.assign_task(Job("a", first, 60))
+        await scheduler.start_task_execute(recorder.handler)
+        assert await scheduler.run_task_now("a") is True
+        await eventually(lambda: recorder.calls)
+        await eventually(lambda: _waits(scheduler, "a"))
+        assert (await scheduler.peek_task("a")).due.timestamp() == first
+        assert await scheduler.reschedule_task("a", delay=0.1) is True
+        await eventually(lambda: len(recorder.calls) == 2)
+        await eventually(lambda: _waits(scheduler, "a"))
+        assert (await scheduler.peek_task("a")).due.timestamp() == first + 60
+
+
+async def _waits(scheduler: Uniform, task_id: str) -> bool:
+    task = await scheduler.peek_task(task_id)
+    return task is not None and task.state == "scheduled" and task.time_left > 1
+
+
+class TestLeases:
+    async def test_a_handler_that_blocks_the_loop_keeps_its_lease(self, make: Make) -> None:
+        """apscheduler#864: the event loop was busy, the lease lapsed."""
+        first, second = make(lease_seconds=0.5), make(lease_seconds=0.5)
+        await first.start_task_accept()
+        blocked, idle = [], Recorder(coroutine=True)
+        loop_free = threading.Event()
+
+        async def block(_payload: Any) -> None:
+            blocked.append(current_execution().fencing_token)
+            if first.blocking:
+                time.sleep(1.6)  # blocks the scheduler's own loop on purpose
+            else:
+                # Blocks this handler's loop as little as the suite allows, in steps shorter than its own waits.
+                for _ in range(4):
+                    time.sleep(0.4)
+            loop_free.set()
+
+        await first.start_task_execute(block)
+        await first.assign_task(Job("a"))
+        await eventually(lambda: blocked)
+        await second.start_task_execute(idle.handler)
+        await eventually(lambda: loop_free.is_set())
+        await eventually(lambda: is_empty(first))
+        assert len(blocked) == 1
+        assert idle.calls == []
+
+    async def test_a_removed_task_tells_its_run(self, make: Make) -> None:
+        scheduler = make(lease_seconds=0.6)
+        await scheduler.start_task_accept()
+        lost: list[str] = []
+        told = threading.Event()
+        scheduler.on("lease-lost", lambda event: lost.append(event.details["id"]))
+
+        async def wait(_payload: Any) -> None:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                told.set()
+                raise
+
+        await scheduler.start_task_execute(wait)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: _is(scheduler, "a", "running"))
+        await scheduler.remove_task("a")
+        await eventually(told.is_set)
+        await eventually(lambda: lost == ["a"])
+
+    async def test_a_thread_can_ask_and_extend(self, make: Make) -> None:
+        scheduler = make(lease_seconds=0.6)
+        await scheduler.start_task_accept()
+        answers: list[Any] = []
+        removed = threading.Event()
+
+        def handler(_payload: Any) -> None:
+            execution = current_execution()
+            before = execution.lease_deadline
+            execution.extend(10)
+            answers.append(execution.lease_deadline > before)
+            answers.append("extended")
+            removed.wait(10)
+            try:
+                execution.extend()
+            except LeaseLost as error:
+                answers.append(error)
+            answers.append(execution.lease_lost)
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: len(answers) == 2)
+        await scheduler.remove_task("a")
+        removed.set()
+        await eventually(lambda: len(answers) == 4)
+        assert answers[0] is True
+        assert "lost its lease" in str(answers[2])
+        assert answers[3] is True
+
+
+async def _is(scheduler: Uniform, task_id: str, state: str) -> bool:
+    return await state_of(scheduler, task_id) == state
+
+
+class TestFailures:
+    async def test_backoff_then_dead_letter_then_another_chance(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=True, fail=3)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a", retry=Retry(max_retries=2, backoff=0.05, factor=2, jitter=0)))
+        dead = await eventually(scheduler.dead_tasks)
+        assert (dead[0].id, dead[0].error, dead[0].count) == ("a", "RuntimeError: asked to fail", 1)
+        starts = [call.started for call in recorder.calls]
+        assert starts[1] - starts[0] >= 0.05
+        assert starts[2] - starts[1] >= 0.1
+        assert await scheduler.retry_dead_tasks() == 1
+        await eventually(lambda: len(recorder.calls) == 4)
+        assert recorder.calls[3].attempt == 1
+        await eventually(lambda: is_empty(scheduler))
+        assert await scheduler.dead_tasks() == []
+
+    async def test_a_recurring_task_goes_on_after_a_dead_occurrence(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=True, fail=2)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a", None, 0.1))
+        await eventually(lambda: len(recorder.calls) >= 4)
+        [dead] = await scheduler.dead_tasks()
+        assert (dead.count, dead.last > dead.first) == (2, True)
+        assert await scheduler.purge_dead_tasks() == 1
+        assert await scheduler.dead_tasks() == []
+
+    async def test_a_coroutine_past_its_timeout_is_cancelled(self, scheduler: Uniform) -> None:
+        ran: list[str] = []
+
+        async def hang(payload: str) -> None:
+            ran.append(payload)
+            if payload == "hangs":
+                await asyncio.sleep(30)
+
+        await scheduler.start_task_execute(hang)
+        await scheduler.assign_task(Job("hangs", timeout=0.1))
+        [dead] = await eventually(scheduler.dead_tasks)
+        assert "timeout of 0.1 s" in dead.error
+        await scheduler.assign_task(Job("next"))
+        await eventually(lambda: ran == ["hangs", "next"])
+
+    async def test_a_thread_past_its_timeout_counts_as_failed(self, scheduler: Uniform) -> None:
+        recorder = Recorder(coroutine=False, seconds=0.2)
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("slow", timeout=0.05))
+        [dead] = await eventually(scheduler.dead_tasks)
+        assert "timeout of 0.05 s" in dead.error
+
+
+class TestShutdown:
+    async def test_waits_for_what_runs_and_releases_the_rest_uncounted(self, make: Make) -> None:
+        """asynq#1015: a deploy burns an attempt."""
+        scheduler = make(concurrency=2)
+        await scheduler.start_task_accept()
+        slow = Recorder(coroutine=True, seconds=0.3)
+        await scheduler.start_task_execute(slow.handler)
+        await scheduler.assign_tasks(Job(f"a{n}") for n in range(10))
+        await eventually(lambda: len(slow.calls) == 2)
+        await scheduler.stop_task_execute()
+        finished = len(slow.calls)
+        assert await scheduler.task_size() == 10 - finished
+        assert [task.attempt for task in await scheduler.upcoming()] == [1] * (10 - finished)
+        quick = Recorder(coroutine=True)
+        await scheduler.start_task_execute(quick.handler)
+        await eventually(lambda: is_empty(scheduler))
+        assert {call.attempt for call in quick.calls} == {1}
+        assert len(slow.calls) + len(quick.calls) == 10
+
+    async def test_grace_bounds_the_wait(self, scheduler: Uniform) -> None:
+        gate = threading.Event()
+
+        def handler(_payload: Any) -> None:
+            gate.wait(20)
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: _is(scheduler, "a", "running"))
+        begin = time.monotonic()
+        await scheduler.stop_task_execute(grace=0.2)
+        assert time.monotonic() - begin < 10
+        assert await state_of(scheduler, "a") == "running"
+        gate.set()
+        await eventually(lambda: is_empty(scheduler))
+
+
+def worker_process(servers: list[RedisServer], namespace: str, log: Path, body: str, **fields: Any) -> Any:
+    """A worker as a process, whose handler appends what it runs to a file and then does `body`."""
+    options = {"namespace": namespace, "storage": storage(servers), **fields}
+    script = f"""
+        import os, signal, time
+        from interval_scheduler import Scheduler, current_execution
+        def handler(payload):
+            execution = current_execution()
+            with open({str(log)!r}, "a") as out:
+                out.write(f"{{execution.id}} {{execution.attempt}} {{execution.fencing_token}}\\n")
+            {body}
+        scheduler = Scheduler({options!r})
+        scheduler.start_task_execute(handler)
+        print("ready", flush=True)
+        scheduler.wait()
+        scheduler.close()
+        """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, cwd=os.getcwd(), text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdout.close()
+    return process
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+class TestKilledWorkers:
+    async def test_what_a_killed_worker_ran_is_run_again_after_its_lease(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, tmp_path: Path
+    ) -> None:
+        scheduler = make(lease_seconds=1)
+        await scheduler.start_task_accept()
+        log = tmp_path / "log"
+        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=1)
+        await scheduler.assign_tasks(Job(f"a{n}") for n in range(20))
+        await eventually(lambda: len(lines(log)) == 20)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed = time.time()
+        recorder = Recorder(coroutine=True)
+        await scheduler.start_task_execute(recorder.handler)
+        await eventually(lambda: is_empty(scheduler))
+        assert sorted(recorder.payloads) == sorted(f"a{n}" for n in range(20))
+        tokens = {line.split()[0]: int(line.split()[2]) for line in lines(log)}
+        assert all(call.token > tokens[call.id] for call in recorder.calls)
+        assert {call.attempt for call in recorder.calls} == {1}, "a crash is no failed attempt"
+        assert max(call.started for call in recorder.calls) - killed < 10
+
+    async def test_at_most_once_is_not_repeated_but_kept_with_unknown_outcome(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, tmp_path: Path
+    ) -> None:
+        scheduler = make(lease_seconds=0.5)
+        await scheduler.start_task_accept()
+        log = tmp_path / "log"
+        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=0.5)
+        await scheduler.assign_task(Job("once", delivery="at_most_once"))
+        await scheduler.assign_task(Job("often", None, 0.5, delivery="at_most_once"))
+        await eventually(lambda: len(lines(log)) == 2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        recorder = Recorder(coroutine=True)
+        await scheduler.start_task_execute(recorder.handler)
+        await eventually(lambda: _dead_count(scheduler, 2))
+        dead = await scheduler.dead_tasks()
+        assert {letter.id for letter in dead} == {"once", "often"}
+        assert all("outcome unknown" in letter.error for letter in dead)
+        await eventually(lambda: recorder.of("often"))
+        assert recorder.of("once") == []
+
+    async def test_a_task_that_kills_its_worker_dies_alone(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, tmp_path: Path
+    ) -> None:
+        scheduler = make(lease_seconds=0.3)
+        await scheduler.start_task_accept()
+        log = tmp_path / "log"
+        await scheduler.assign_tasks(Job(f"innocent{n}") for n in range(40))
+        await scheduler.assign_task(Job("killer"))
+        body = "time.sleep(0.02); os.kill(os.getpid(), signal.SIGKILL) if payload == 'killer' else None"
+        for _ in range(12):
+            process = worker_process(redis_servers, namespace, log, body, lease_seconds=0.3)
+            await _killed_or_done(process, scheduler)
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+                break
+            process.wait()
+        [dead] = await scheduler.dead_tasks()
+        assert dead.id == "killer"
+        assert "vanished 5 times" in dead.error
+        assert await is_empty(scheduler)
+        assert {line.split()[0] for line in lines(log)} == {"killer", *(f"innocent{n}" for n in range(40))}
+
+
+async def _dead_count(scheduler: Uniform, count: int) -> bool:
+    return len(await scheduler.dead_tasks()) == count
+
+
+async def _killed_or_done(process: Any, scheduler: Uniform) -> None:
+    await eventually(lambda: process.poll() is not None or is_empty(scheduler), 20)
+
+
+class TestCron:
+    async def test_runs_at_its_matches(self, scheduler: Uniform, recorder: Recorder) -> None:
+        await scheduler.assign_task(Job("a", None, Cron("* * * * * *", tz="Europe/Paris")))
+        await scheduler.start_task_execute(recorder.handler)
+        await eventually(lambda: len(recorder.calls) >= 3)
+        dues = [call.due for call in recorder.calls]
+        assert all(due == int(due) for due in dues)
+        assert [later - earlier for earlier, later in itertools.pairwise(dues)] == [1.0] * (len(dues) - 1)
+        assert (await scheduler.peek_task("a")).interval == Cron("* * * * * *", tz="Europe/Paris")
+
+
+class TestJitter:
+    async def test_is_stable_and_within_bounds(self, scheduler: Uniform) -> None:
+        slot = 4_000_000_000
+        await scheduler.assign_tasks(Job(f"a{n}", slot, 60, jitter=10) for n in range(100))
+        first = {task.id: task.due.timestamp() - slot for task in await scheduler.upcoming()}
+        assert all(0 <= late <= 10 for late in first.values())
+        assert len(set(first.values())) > 50
+        await scheduler.clear_all_tasks()
+        await scheduler.assign_tasks(Job(f"a{n}", slot + 60, 60, jitter=10) for n in range(100))
+        assert {task.id: task.due.timestamp() - slot - 60 for task in await scheduler.upcoming()} == first
