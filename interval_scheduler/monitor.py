@@ -86,6 +86,7 @@ class _Listener:
         self._endpoint = endpoint
         self._base = base
         self._channels: set[str] = set()
+        self._unheard: set[str] = set()
         self._client: Any = None
         self._pubsub: Any = None
         self.receive: Callable[[str, bytes], None] | None = None
@@ -98,14 +99,13 @@ class _Listener:
         if self._client is None:
             self._client = redis.asyncio.Redis(connection_pool=self._endpoint.connection_pool(asynchronous=True))
         self._pubsub = self._client.pubsub()
+        self._unheard = set(self._channels)
         try:
             await self._pubsub.subscribe(self._base, *self._channels)
             await asyncio.wait_for(self._pubsub.get_message(timeout=PONG_SECONDS), PONG_SECONDS + 1)
         except Exception:
             await asyncio.to_thread(self._endpoint.revive)
             raise
-        if self.connected is not None:
-            self.connected()
 
     async def listen(self) -> None:
         """Hands out messages until the connection breaks, which raises."""
@@ -118,14 +118,22 @@ class _Listener:
             now = loop.time()
             if message is not None:
                 heard, asked = now, None
-                if message["type"] == "message" and self.receive is not None:
-                    self.receive(message["channel"].decode(), message["data"])
+                self._handle(message)
             elif asked is not None:
                 if now - asked > PONG_SECONDS:
                     raise ConnectionError(f"no answer to a ping for {PONG_SECONDS:g} s")
             elif now - heard >= PING_SECONDS:
                 await asyncio.wait_for(pubsub.ping(), PONG_SECONDS)
                 asked = now
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        channel = message["channel"].decode() if message["channel"] else ""
+        if message["type"] == "message" and self.receive is not None:
+            self.receive(channel, message["data"])
+        elif message["type"] == "subscribe" and channel in self._unheard:
+            self._unheard.discard(channel)
+            if not self._unheard and self.connected is not None:
+                self.connected()  # what was published before the server took the subscription was missed
 
     async def set_channels(self, channels: set[str]) -> None:
         gone, new = self._channels - channels, channels - self._channels
@@ -135,6 +143,7 @@ class _Listener:
             return  # the next connect subscribes to all of them
         try:
             if new:
+                self._unheard |= new
                 await pubsub.subscribe(*new)
             if gone:
                 await pubsub.unsubscribe(*gone)

@@ -93,6 +93,8 @@ class Claimer:
         self._report = report
         self._due: dict[int, float] = {}
         self._lapse: dict[int, float] = {}
+        # Hints that came while a question was under way: its answer may be older than they are, and must not undo them.
+        self._hinted: dict[int, float] = {}
         self._flooded: set[int] = set()
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
@@ -105,7 +107,10 @@ class Claimer:
 
     def hint(self, partition: int, due_ms: float) -> None:
         """Something in `partition` is due at `due_ms`."""
-        if partition in self._partitions and due_ms < self._due.get(partition, float("inf")):
+        if partition not in self._partitions:
+            return
+        self._hinted[partition] = min(due_ms, self._hinted.get(partition, float("inf")))
+        if due_ms < self._due.get(partition, float("inf")):
             self._due[partition] = due_ms
             self.wake()
 
@@ -148,6 +153,7 @@ class Claimer:
         if not partitions:
             self._next_look = float("inf")
             return
+        self._hinted.clear()
         sent = self._clock.monotonic()
         [reply] = await self._execute([commands.look(partitions, self._clock.script_now())], "claim")
         if isinstance(reply, PartitionUnavailable):
@@ -168,6 +174,9 @@ class Claimer:
                 known[partition] = float(value)
             else:
                 known.pop(partition, None)
+        hinted = self._hinted.get(partition)
+        if hinted is not None and hinted < self._due.get(partition, float("inf")):
+            self._due[partition] = hinted
 
     def _time(self, partition: int, allow_lapsed: bool) -> float:
         """When this worker should claim from a partition, on the monotonic clock here."""
@@ -229,6 +238,7 @@ class Claimer:
             # Suspects run alone: only one partition of a round may give one.
             if suspects and self._is_lapsed(number):
                 suspects = 0
+        self._hinted.clear()
         sent = self._clock.monotonic()
         try:
             replies = await self._execute(requests, "claim")

@@ -129,7 +129,7 @@ class Worker:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begins to claim. Returns once every reachable instance was looked at for the first time."""
+        """Begins to claim, and to listen to hints; whatever is missed before they are heard is looked for."""
         await self._roster.beat()
         await self._subscribe()
         self._leases.start()

@@ -1,0 +1,74 @@
+"""The claimer's knowledge of due times, with answers in the order in which a network may bring them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interval_scheduler.clock import SystemClock
+from interval_scheduler.commands import Command, Partition
+from interval_scheduler.events import Log
+from interval_scheduler.worker.claimer import Claimer, ServerClock
+from interval_scheduler.worker.roster import Roster
+from tests.tasks import eventually
+
+
+async def claimer_with(answer: Callable[[Command], Any]) -> tuple[Claimer, list[str]]:
+    """A claimer over one partition, whose commands are answered by `answer`, and the names of the commands."""
+    asked: list[str] = []
+
+    async def execute(commands: Sequence[Command], _lane: str) -> list[Any]:
+        asked.extend(command.script.name for command in commands)
+        return [await answer(command) for command in commands]
+
+    clock = SystemClock()
+    roster = Roster("me", "redis", "ns", execute, clock, lambda: None)
+    made = Claimer(
+        "redis",
+        "ns",
+        [Partition(0, "redis", "{ns:0}:meta")],
+        roster,
+        execute,
+        clock,
+        Log(),
+        1000,
+        60.0,
+        lambda wanted: wanted,
+        lambda unused: None,
+        lambda: True,
+        lambda *_: None,
+        lambda *_: None,
+    )
+    return made, asked
+
+
+async def test_a_hint_that_overtakes_an_older_answer_is_not_lost() -> None:
+    """The look was carried out before the task was assigned, and its answer arrives after the hint of it."""
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(command: Command) -> Any:
+        if command.script.name == "look":
+            looking.set()
+            await go_on.wait()
+            return [b"ok", b"1000000000", b"", b""]
+        return [b"ok", b"1000000000", b"", b""]
+
+    claimer, asked = await claimer_with(answer)
+    task = asyncio.create_task(claimer.run())
+    await looking.wait()
+    claimer.hint(0, 1_000_000.0)
+    go_on.set()
+    await eventually(lambda: "claim" in asked, 5)
+    task.cancel()
+
+
+def test_the_server_clock_prefers_short_round_trips_and_notices_steps() -> None:
+    clock = ServerClock()
+    clock.learn(1_000_000_000, 10.0, 10.2)
+    clock.learn(1_000_500_000, 10.5999, 10.6001)
+    assert abs(clock.at(1_000_500) - 10.6) < 0.001
+    clock.learn(1_001_000_000, 11.0, 11.4)
+    assert abs(clock.at(1_000_500) - 10.6) < 0.001, "a long round trip says less"
+    clock.learn(2_000_000_000, 12.0, 12.01)
+    assert abs(clock.at(2_000_000) - 12.005) < 0.001, "the clock stepped"
