@@ -1,8 +1,4 @@
-"""``interval-scheduler demo``: the promises, shown live with one worker killed midway.
-
-The judgement: every occurrence that was due ran to its end once, never early and on time. A run that the kill met is
-repeated by the other worker when its lease has ended; that repeat is expected, once, and counted apart.
-"""
+"""``interval-scheduler demo``: the promises, shown live with one worker killed midway."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,17 +20,8 @@ from ..embedded import find_server_binary
 from ..errors import EmbeddedServerError
 from ..model import Task
 from ..scheduler import Scheduler
+from .demo_ledger import KILL_AFTER, LEASE_SECONDS, ONE_OFFS, PATIENCE, RECURRING, RUN_SECONDS, Ledger
 from .demo_worker import recorder
-
-RUN_SECONDS = 12.0
-KILL_AFTER = 5.0
-PATIENCE = 8.0
-"""How long after the last due time everything must be accounted for."""
-LEASE_SECONDS = 2.0
-ON_TIME_MS = 500
-"""What counts as on time here: a shared laptop may pause for a moment. The summary shows the real figures."""
-RECURRING = {"heartbeat": 0.5, "metrics": 1.0, "mail queue": 1.5, "cleanup": 2.0, "report": 3.0}
-ONE_OFFS = 120
 
 
 @dataclass
@@ -48,89 +35,6 @@ class DemoTask(Task):
 
     def serialize(self) -> str:
         return self.id
-
-
-@dataclass
-class Seen:
-    """What is known of one run."""
-
-    worker: str
-    started: float
-    ended: float | None = None
-
-
-@dataclass
-class Ledger:
-    """What should run, what did, and the judgement."""
-
-    expected: set[tuple[str, int]]
-    runs: dict[tuple[str, int], dict[int, Seen]] = field(default_factory=dict)
-    killed: str = ""
-    killed_at: float = 0.0
-
-    def note(self, line: str) -> None:
-        entry = json.loads(line)
-        if (entry["id"], entry["due"]) not in self.expected:
-            return  # an occurrence after the end of the demo
-        runs = self.runs.setdefault((entry["id"], entry["due"]), {})
-        if "started" in entry:
-            runs[entry["token"]] = Seen(entry["worker"], entry["started"])
-        else:
-            runs[entry["token"]].ended = entry["ended"]
-
-    def due_by(self, moment: float) -> int:
-        return sum(due <= moment * 1000 for _, due in self.expected)
-
-    def done(self, occurrence: tuple[str, int]) -> bool:
-        return any(run.ended is not None for run in self.runs.get(occurrence, {}).values())
-
-    def met_by_kill(self, run: Seen) -> bool:
-        """Whether a run was under way, or just ended and not yet reported, when its worker was killed."""
-        return run.worker == self.killed and (run.ended is None or run.ended > self.killed_at - 0.1)
-
-    def lost(self) -> list[tuple[str, int]]:
-        return [occurrence for occurrence in self.expected if not self.done(occurrence)]
-
-    def interrupted(self) -> list[tuple[str, int]]:
-        """Occurrences whose run the kill met, and that were run again."""
-        return [
-            occurrence
-            for occurrence in self.expected
-            if len(self.runs.get(occurrence, {})) == 2 and self.met_by_kill(self._first(occurrence))
-        ]
-
-    def twice(self) -> list[tuple[str, int]]:
-        """Occurrences that ran again for no good reason."""
-        excused = set(self.interrupted())
-        return [key for key, runs in self.runs.items() if len(runs) > 1 and key not in excused]
-
-    def early(self) -> list[tuple[str, int]]:
-        return [key for key, runs in self.runs.items() if any(run.started * 1000 < key[1] for run in runs.values())]
-
-    def lateness(self) -> list[float]:
-        """Start minus due in ms of the first run of each occurrence, sorted; without those that wait for a lease."""
-        held = {task_id for task_id, _ in self.interrupted()}
-        late = []
-        for key in self.expected:
-            if key not in self.runs or self._waits_for(key, held):
-                continue
-            late.append(self._first(key).started * 1000 - key[1])
-        return sorted(late)
-
-    def _waits_for(self, key: tuple[str, int], held: set[str]) -> bool:
-        """Whether the occurrence had to wait for one of the same task that the kill interrupted."""
-        moment = key[1] / 1000
-        return key[0] in held and self.killed_at - 0.1 <= moment <= self.killed_at + LEASE_SECONDS + 1
-
-    def _first(self, key: tuple[str, int]) -> Seen:
-        return self.runs[key][min(self.runs[key])]
-
-    def by_worker(self, worker: str) -> int:
-        return sum(run.worker == worker for runs in self.runs.values() for run in runs.values())
-
-    def holds(self) -> bool:
-        late = self.lateness()
-        return not (self.lost() or self.twice() or self.early()) and bool(late) and late[-1] <= ON_TIME_MS
 
 
 class Screen(Protocol):

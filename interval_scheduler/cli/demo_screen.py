@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .demo import ON_TIME_MS, RECURRING, RUN_SECONDS, Ledger
+from .demo_ledger import ON_TIME_MS, RECURRING, RUN_SECONDS, Ledger
 
 _COLUMNS = 60
 

@@ -49,7 +49,7 @@ def test_demo_holds_within_thirty_seconds() -> None:
 
 def test_the_demo_can_fail() -> None:
     """A judgement that cannot fail shows nothing: each kind of violation breaks it."""
-    from interval_scheduler.cli.demo import Ledger
+    from interval_scheduler.cli.demo_ledger import Ledger
 
     key = ("a", 1000)
     start = '{"worker": "worker 1", "id": "a", "due": 1000, "token": %d, "started": %s}'
