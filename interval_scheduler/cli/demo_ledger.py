@@ -14,6 +14,8 @@ KILL_AFTER = 5.0
 PATIENCE = 8.0
 """How long after the last due time everything must be accounted for."""
 LEASE_SECONDS = 2.0
+CATCH_UP_SECONDS = 2.0
+"""How long a task that the kill met may take to make up for what came due while its lease lasted."""
 ON_TIME_MS = 500
 """What counts as on time here: a shared laptop may pause for a moment. The summary shows the real figures."""
 RECURRING = {"heartbeat": 0.5, "metrics": 1.0, "mail queue": 1.5, "cleanup": 2.0, "report": 3.0}
@@ -90,7 +92,7 @@ class Ledger:
     def _waits_for(self, key: tuple[str, int], held: set[str]) -> bool:
         """Whether the occurrence had to wait for one of the same task that the kill interrupted."""
         moment = key[1] / 1000
-        return key[0] in held and self.killed_at - 0.1 <= moment <= self.killed_at + LEASE_SECONDS + 1
+        return key[0] in held and self.killed_at - 0.1 <= moment <= self.killed_at + LEASE_SECONDS + CATCH_UP_SECONDS
 
     def _first(self, key: tuple[str, int]) -> Seen:
         return self.runs[key][min(self.runs[key])]

@@ -11,7 +11,7 @@ from typing import Any
 from ..scheduler import Scheduler
 from ..worker.run import current_execution
 
-WORK_SECONDS = 0.02
+WORK_SECONDS = 0.15
 """What a run of the demo takes, so that the kill meets some that are under way."""
 
 
