@@ -26,6 +26,12 @@ MAX_STRIKES = 5
 """Claims of one occurrence that may lapse without a report before it is taken for what kills its workers."""
 
 
+SUSPECT_STRIKES = 2
+"""From so many strikes on a process runs a task alone among its like, so that a killer strikes no innocent one again.
+One strike is what every crash gives to everything that ran: those are all taken up again at once, and whoever was
+struck along with a killer is freed of suspicion as soon as it has run."""
+
+
 class End(Enum):
     """How a run ended."""
 

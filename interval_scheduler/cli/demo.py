@@ -223,7 +223,7 @@ def _summary(ledger: Ledger, processes: bool) -> None:
         ("lost", len(ledger.lost())),
         ("early", len(ledger.early())),
         ("twice", len(ledger.twice())),
-        ("met by the kill, repeated once", len(ledger.interrupted())),
+        ("met by the kill, made good", len(ledger.interrupted())),
         ("lateness p50 / p99 / worst", f"{_at(late, 0.5):.1f} / {_at(late, 0.99):.1f} / {late[-1]:.1f} ms"),
         ("runs of worker 1 / worker 2", f"{ledger.by_worker('worker 1')} / {ledger.by_worker('worker 2')}"),
     ]

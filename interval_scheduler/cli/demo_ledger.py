@@ -64,12 +64,17 @@ class Ledger:
         return [occurrence for occurrence in self.expected if not self.done(occurrence)]
 
     def interrupted(self) -> list[tuple[str, int]]:
-        """Occurrences whose run the kill met, and that were run again."""
-        return [
-            occurrence
-            for occurrence in self.expected
-            if len(self.runs.get(occurrence, {})) == 2 and self.met_by_kill(self._first(occurrence))
-        ]
+        """Occurrences that the killed worker had taken and not reported, and that were run when their lease had ended."""
+        return [key for key in self.expected if key in self.runs and self._was_interrupted(key)]
+
+    def _was_interrupted(self, key: tuple[str, int]) -> bool:
+        first = self._first(key)
+        if len(self.runs[key]) == 2:
+            return self.met_by_kill(first)
+        # Taken, but not even begun: due just before the kill, begun elsewhere when the lease had ended.
+        moment = key[1] / 1000
+        waited = self.killed_at + LEASE_SECONDS - 0.5 < first.started
+        return bool(self.killed) and waited and self.killed_at - 0.5 < moment <= self.killed_at
 
     def twice(self) -> list[tuple[str, int]]:
         """Occurrences that ran again for no good reason."""

@@ -97,7 +97,7 @@ def _figures(ledger: Ledger, now: float) -> RenderableType:
     ran = sum(ledger.done(key) for key in ledger.expected)
     table.add_row(Text("due / ran", "bold"), Text(f"{ledger.due_by(now)} / {ran}"), _late_text(late))
     legend = Text("● ran on time   ", "green")
-    legend.append("◆ met by the kill, repeated after its lease   ", "yellow")
+    legend.append("◆ met by the kill, made good after its lease   ", "yellow")
     legend.append("○ due   · to come", "bright_black")
     return Group(table, Text(), legend)
 

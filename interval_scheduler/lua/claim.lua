@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] limit  tasks  most tasks to take
 -- ARGV[4] lease  ms  time until a claimed task becomes due again if nobody settles it
--- ARGV[5] suspects  tasks  how many of them may be lapsed runs, which may kill the worker again
+-- ARGV[5] suspects  tasks  how many of them may have taken a worker down before and lapsed now again
 -- ARGV[6] bytes  bytes  stop after the task that takes the records above this sum
 -- Returns: 'ok', server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
 -- Keeps: every task in exactly one of bucket, retries, leases; nothing is taken before its time; tokens only grow.
@@ -18,11 +18,18 @@ local due_by, stamp = text(now), text(now_us)
 
 -- Candidates, oldest first: lapsed leases, then retries and buckets merged by time.
 local ids, source = {}, {}
-local suspects = math.min(limit, tonumber(ARGV[5]))
-if suspects > 0 then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', due_by, 'LIMIT', 0, suspects)) do
-    ids[#ids + 1] = id
-    source[#source + 1] = 'leases'
+local suspects = tonumber(ARGV[5])
+local lapsed = redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', due_by, 'LIMIT', 0, limit)
+if #lapsed > 0 then
+  local runs = redis.call('HMGET', prefix .. 'tasks', unpack(lapsed))
+  for i = 1, #lapsed do
+    local _, _, _, _, _, _, strikes, flags = parse(runs[i] or '')
+    local suspect = strikes and strikes ~= '' and not string.find(flags, '[ck]')
+    if suspect then suspects = suspects - 1 end
+    if not suspect or suspects >= 0 then
+      ids[#ids + 1] = lapsed[i]
+      source[#source + 1] = 'leases'
+    end
   end
 end
 local retries = redis.call('ZRANGEBYSCORE', prefix .. 'retries', '-inf', due_by, 'WITHSCORES', 'LIMIT', 0, limit - #ids)
@@ -64,14 +71,14 @@ if #ids > 0 then
     bytes = bytes + (found[count] and #found[count] or 0)
     taken[source[count]] = (taken[source[count]] or 0) + 1
   end
-  -- What was taken is the head of each set, so it goes by rank.
+  -- What was taken is the head of each set, so it goes by rank; but suspects may have been left in between.
   for name, n in pairs(taken) do
     if name == 'retries' then
       redis.call('ZREMRANGEBYRANK', prefix .. 'retries', 0, n - 1)
     elseif name ~= 'leases' then
       redis.call('ZREMRANGEBYRANK', prefix .. 'bucket:' .. name, 0, n - 1)
     else
-      redis.call('ZREMRANGEBYRANK', prefix .. 'leases', 0, n - 1)
+      redis.call('ZREM', prefix .. 'leases', unpack(ids, 1, n))
     end
   end
 

@@ -96,6 +96,8 @@ class Claimer:
         # Hints that came while a question was under way: its answer may be older than they are, and must not undo them.
         self._hinted: dict[int, float] = {}
         self._flooded: set[int] = set()
+        # Partitions whose lapsed runs are all suspects, which have to wait for the one that is running.
+        self._blocked: set[int] = set()
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
@@ -178,10 +180,10 @@ class Claimer:
         if hinted is not None and hinted < self._due.get(partition, float("inf")):
             self._due[partition] = hinted
 
-    def _time(self, partition: int, allow_lapsed: bool) -> float:
+    def _time(self, partition: int, allow_suspects: bool) -> float:
         """When this worker should claim from a partition, on the monotonic clock here."""
         due = self._due.get(partition, float("inf"))
-        if allow_lapsed:
+        if allow_suspects or partition not in self._blocked:
             due = min(due, self._lapse.get(partition, float("inf")))
         return self.server.at(due) + self._roster.delay(partition)
 
@@ -235,6 +237,7 @@ class Claimer:
             partition = self._partitions[number]
             args = (limit, self._lease_ms, suspects, CLAIM_BYTES)
             requests.append(partition.call("claim", self._clock.script_now(), *args))
+            self._blocked.discard(number)
             # Suspects run alone: only one partition of a round may give one.
             if suspects and self._is_lapsed(number):
                 suspects = 0
@@ -270,6 +273,8 @@ class Claimer:
         now_ms = int(reply[1]) // 1000
         self.server.learn(int(reply[1]), sent, received)
         self._learn(number, reply[2], reply[3])
+        if count < limit and self._is_lapsed(number):
+            self._blocked.add(number)
         if count == limit:
             self._flooded.add(number)
         else:

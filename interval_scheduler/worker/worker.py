@@ -22,7 +22,7 @@ from ..model import Event
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
-from ..settlement import End, Outcome, Settlement, begin
+from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, begin
 from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
@@ -262,7 +262,7 @@ class Worker:
             now_ms,
             deadline,
             definition.schedule is not None,
-            suspect=header.strikes > 0,
+            suspect=header.strikes >= SUSPECT_STRIKES,
         )
         self._active += 1
         self._idle.clear()

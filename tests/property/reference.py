@@ -95,7 +95,13 @@ class Model:
             for i, e in self.tasks.items()
             if e.state != RUNNING and e.header.due <= now
         )
-        chosen = [i for _, i in lapsed[: min(limit, suspects)]]
+        chosen = []
+        for _, task_id in lapsed[:limit]:
+            header = self.tasks[task_id].header
+            suspect = header.strikes and UNCONFIRMED not in header.flags and CONFIRMED not in header.flags
+            suspects -= bool(suspect)
+            if not suspect or suspects >= 0:
+                chosen.append(task_id)
         chosen += [i for _, _, i in waiting[: limit - len(chosen)]]
         taken = []
         for task_id in chosen:
