@@ -64,7 +64,7 @@ class Ledger:
         return [occurrence for occurrence in self.expected if not self.done(occurrence)]
 
     def interrupted(self) -> list[tuple[str, int]]:
-        """Occurrences that the killed worker had taken and not reported, and that were run when their lease had ended."""
+        """Occurrences that the killed worker had taken and not reported, run when their lease had ended."""
         return [key for key in self.expected if key in self.runs and self._was_interrupted(key)]
 
     def _was_interrupted(self, key: tuple[str, int]) -> bool:

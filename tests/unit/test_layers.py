@@ -103,6 +103,7 @@ def _is_module(name: str) -> bool:
 
 def internal(names: set[str]) -> set[str]:
     prefix = f"{PACKAGE}."
+    names = {f"{prefix}__init__" if name == PACKAGE else name for name in names}
     return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
 
 
