@@ -12,7 +12,7 @@ from typing import Any
 
 from .cancelling import cancel_all
 from .events import Health
-from .transport.endpoint import Endpoint
+from .transport.endpoint import Endpoint, aclose_pool
 
 PING_SECONDS = 4.0
 """Pause between pings on a quiet connection: with the answer deadline below, silence is noticed within seconds."""
@@ -162,3 +162,4 @@ class _Listener:
         client, self._client = self._client, None
         if client is not None:
             await client.connection_pool.disconnect()
+            await aclose_pool(client.connection_pool)

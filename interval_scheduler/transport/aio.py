@@ -15,7 +15,7 @@ from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
 from ..errors import PartitionUnavailable
 from . import answers
-from .endpoint import Endpoint
+from .endpoint import Endpoint, aclose_pool
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes one write may carry, so that a flood of calls neither grows a buffer nor delays an answer without end."""
@@ -198,6 +198,7 @@ class _Lane:
         while self._queue:
             self._queue.popleft().future.cancel()
         await self._disconnect()
+        await aclose_pool(self._pool)
 
 
 async def _response(connection: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from ..commands import Command, Reply, by_instance
 from ..errors import PartitionUnavailable
 from . import answers
-from .endpoint import Endpoint
+from .endpoint import Endpoint, close_pool
 
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""
@@ -147,6 +147,7 @@ class _Line:
     def close(self) -> None:
         while self._idle:
             self._idle.pop()[1].disconnect()
+        close_pool(self._pool)
 
 
 def _has_hung_up(connection: Any) -> bool:

@@ -116,6 +116,23 @@ class Endpoint:
         return sentinel.SentinelConnectionPool(service, manager, **settings, **given)
 
 
+def close_pool(pool: Any) -> None:
+    """Closes what a blocking pool holds besides the connections it made: those to Sentinels."""
+    for client in _sentinels(pool):
+        client.close()
+
+
+async def aclose_pool(pool: Any) -> None:
+    """`close_pool` for asyncio."""
+    for client in _sentinels(pool):
+        await client.aclose()
+
+
+def _sentinels(pool: Any) -> list[Any]:
+    manager = getattr(pool, "sentinel_manager", None)
+    return [] if manager is None else list(manager.sentinels)
+
+
 def _memory_server(name: str) -> Any:
     """The fake server of a name: shared in this process while somebody holds it, then forgotten."""
     try:
