@@ -14,7 +14,7 @@ from .commands import Command, Reply
 from .errors import AlreadyExecuting, LockNotAcquired
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operation, Operations
+from .operations import Operation, Operations, drive_async
 from .topology import join
 from .transport.aio import AsyncTransport
 from .worker.handlers import Handler
@@ -123,7 +123,7 @@ class AsyncScheduler(BaseScheduler):
         self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0
     ) -> str:
         """See `Scheduler.post`."""
-        task = posted_task(payload, delay, id, max_retries)
+        task = posted_task(payload, delay, id, max_retries, self._engine.world)
         await self.assign_task(task)
         return task.id
 
@@ -254,19 +254,14 @@ class AsyncScheduler(BaseScheduler):
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
-                layout = await self._run(join(self._engine.options, self._engine.clock.script_now()))
+                layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
                 await self._engine.watch()
             return operations
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
-        try:
-            commands = next(operation)
-            while True:
-                commands = operation.send(await self._execute(commands))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return await drive_async(operation, self._execute)
 
     async def _execute(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self._transport.execute(commands)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .clock import Clock
 from .engine import Engine
 from .errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
 from .model import Task
@@ -16,25 +15,26 @@ from .options import Options, load_options
 from .retry import Retry
 from .schedule import parse_duration
 from .worker.run import execution_of
+from .world import World
 
 
 class BaseScheduler:
     """Options, state and callbacks. See `Scheduler` and `AsyncScheduler`."""
 
-    def __init__(self, options: Any = None, logger: Any = None, *, clock: Clock | None = None, **fields: Any) -> None:
+    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         """Checks the options; nothing is connected yet.
 
         Args:
             options: nothing (``redis://localhost:6379/0``), a URL, a list of URLs or mappings, a nested mapping
                 ``{"namespace": …, "storage": {"instances": […]}}``, or an `Options` value.
             logger: a structlog or standard library logger, or an object with their methods; structlog's by default.
-            clock: only for tests and simulations.
+            world: only for tests and simulations.
             **fields: single options by name, on top of `options`, such as ``namespace="shop"``.
 
         Raises:
             InvalidOptions: naming every wrong field, and what is allowed.
         """
-        self._engine = Engine(load_options(options, fields), logger, clock)
+        self._engine = Engine(load_options(options, fields), logger, world)
         self._accepting = False
         self._closed = False
 
@@ -107,10 +107,12 @@ class PostedTask(Task):
         return self.payload
 
 
-def posted_task(payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None) -> PostedTask:
+def posted_task(
+    payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None, world: World
+) -> PostedTask:
     """A one-off task due `delay` from now by the clock of this machine."""
     milliseconds = parse_duration(delay, "post", "delay", maximum_ms=100 * 365 * 86_400_000)
-    due = datetime.now(UTC) + timedelta(milliseconds=milliseconds)
+    due = datetime.fromtimestamp(world.time(), UTC) + timedelta(milliseconds=milliseconds)
     return PostedTask(
         payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries)
     )

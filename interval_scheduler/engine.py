@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from .clock import Clock, SystemClock
 from .commands import Command, Reply
 from .errors import AlreadyExecuting
 from .events import Events, Health, Log
@@ -17,18 +16,20 @@ from .topology import Layout
 from .transport.endpoint import Endpoint
 from .worker.handlers import Handler
 from .worker.worker import Confirm, Worker
+from .world import World
 
 
 class Engine:
     """The part of a scheduler that lives on an event loop: its own in a thread, or the application's."""
 
-    def __init__(self, options: Options, logger: Any, clock: Clock | None) -> None:
+    def __init__(self, options: Options, logger: Any, world: World | None) -> None:
         self.options = options
-        self.clock = clock or SystemClock()
+        self.world = world or World()
         self.log = Log(logger)
         self.events = Events(self.log)
         self.health = Health(options.master.name, self.events, self.log)
-        self.endpoints = {instance.name: Endpoint(instance) for instance in options.instances}
+        reach = self.world.endpoint or Endpoint
+        self.endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
         self.layout: Layout | None = None
         self.operations: Operations | None = None
         self.worker: Worker | None = None
@@ -37,6 +38,7 @@ class Engine:
             self.health,
             f"{{{options.namespace}}}:monitor",
             options.storage.reconnect_interval_seconds,
+            self.world,
         )
         self._changing = asyncio.Lock()
         self._monitoring = False
@@ -44,7 +46,7 @@ class Engine:
     def joined(self, layout: Layout) -> Operations:
         """Takes the topology that was read."""
         self.layout = layout
-        self.operations = Operations(layout, self.options, self.clock)
+        self.operations = Operations(layout, self.options, self.world)
         self.health.joined = True
         idle = [name for name in self.endpoints if name not in layout.instances and name != layout.master]
         if idle:
@@ -77,7 +79,7 @@ class Engine:
                 self.health,
                 self.events,
                 self.log,
-                self.clock,
+                self.world,
                 handler,
                 confirm,
             )

@@ -6,13 +6,13 @@ A hint is only a hint: nothing is lost with one. A connection that went silent i
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .cancelling import cancel_all
 from .events import Health
 from .transport.endpoint import Endpoint, aclose_pool
+from .world import World
 
 PING_SECONDS = 4.0
 """Pause between pings on a quiet connection: with the answer deadline below, silence is noticed within seconds."""
@@ -25,13 +25,14 @@ class Monitor:
     """Listens to all instances, from `start` to `stop`, on one event loop."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float
+        self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float, world: World
     ) -> None:
         """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait."""
         self._endpoints = endpoints
         self._health = health
         self._channel = channel
         self._reconnect = reconnect_seconds
+        self._world = world
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: dict[str, _Listener] = {}
 
@@ -53,7 +54,7 @@ class Monitor:
             except Exception as error:  # a lost connection, or whatever else: it is tried again
                 self._health.down(name, str(error) or type(error).__name__)
             await listener.disconnect()
-            await asyncio.sleep(min(pause, self._reconnect) * random.uniform(0.5, 1))
+            await asyncio.sleep(min(pause, self._reconnect) * self._world.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)
 
     async def subscribe(
@@ -87,18 +88,13 @@ class _Listener:
         self._base = base
         self._channels: set[str] = set()
         self._unheard: set[str] = set()
-        self._client: Any = None
         self._pubsub: Any = None
         self.receive: Callable[[str, bytes], None] | None = None
         self.connected: Callable[[], None] | None = None
 
     async def connect(self) -> None:
-        import redis.asyncio
-
         await asyncio.to_thread(self._endpoint.open)
-        if self._client is None:
-            self._client = redis.asyncio.Redis(connection_pool=self._endpoint.connection_pool(asynchronous=True))
-        self._pubsub = self._client.pubsub()
+        self._pubsub = self._endpoint.pubsub()
         self._unheard = set(self._channels)
         try:
             await self._pubsub.subscribe(self._base, *self._channels)
@@ -159,7 +155,5 @@ class _Listener:
         pubsub, self._pubsub = self._pubsub, None
         if pubsub is not None:
             await pubsub.aclose()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.connection_pool.disconnect()
-            await aclose_pool(client.connection_pool)
+            await pubsub.connection_pool.disconnect()
+            await aclose_pool(pubsub.connection_pool)

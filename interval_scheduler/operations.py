@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import heapq
 import math
-import secrets
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from . import commands
-from .clock import Clock
 from .commands import Command, Partition, Reply
 from .definition import Definition, Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TopologyMismatch
@@ -25,6 +22,7 @@ from .record import RETRYING, RUNNING, Header, parse_header, split_record
 from .schedule import Cron, Interval, parse_duration, parse_execute_on
 from .settlement import End, Live, Outcome, settle
 from .topology import Layout
+from .world import World
 
 T = TypeVar("T")
 Operation = Generator[Sequence[Command], list[Reply], T]
@@ -39,6 +37,16 @@ STREAM_BYTES = 8 * 1024 * 1024
 CLEAR_STEP = 1000
 
 
+async def drive_async(operation: Operation[T], execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]) -> T:
+    """`drive` with an asyncio `execute`."""
+    try:
+        requests = next(operation)
+        while True:
+            requests = operation.send(await execute(requests))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
 def drive(operation: Operation[T], execute: Callable[[Sequence[Command]], list[Reply]]) -> T:
     """Runs an operation with a blocking `execute`."""
     try:
@@ -49,18 +57,13 @@ def drive(operation: Operation[T], execute: Callable[[Sequence[Command]], list[R
         return stop.value  # type: ignore[no-any-return]
 
 
-def new_operation_id() -> str:
-    """An id for one call: the revision of what it writes, so that a repeat of the same call is recognised."""
-    return secrets.token_urlsafe(6)
-
-
 class Operations:
     """The operations on one namespace. Holds no state but how far the servers' clocks are from ours."""
 
-    def __init__(self, layout: Layout, options: Options, clock: Clock) -> None:
+    def __init__(self, layout: Layout, options: Options, world: World) -> None:
         self._layout = layout
         self._options = options
-        self._clock = clock
+        self._world = world
         self._offsets: dict[str, float] = {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -68,7 +71,7 @@ class Operations:
     def assign_task(self, task: object) -> Operation[bool]:
         prepared = self._prepare(task)
         home = self._layout.home(prepared.id)
-        [reply] = yield [self._assign(home, [prepared], new_operation_id())]
+        [reply] = yield [self._assign(home, [prepared], self._world.token())]
         return bool(self._answer(home, reply)[2] == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
@@ -116,12 +119,12 @@ class Operations:
             when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=100 * 365 * 86_400_000)}"
         else:
             when = f"={parse_execute_on(execute_on, 'reschedule_task')}"
-        reply = yield from self._one(task_id, "reschedule", new_operation_id(), task_id, when)
+        reply = yield from self._one(task_id, "reschedule", self._world.token(), task_id, when)
         return bool(reply[2])
 
     def run_task_now(self, task: object) -> Operation[bool]:
         task_id = task_id_of(task)
-        reply = yield from self._one(task_id, "run_now", new_operation_id(), task_id)
+        reply = yield from self._one(task_id, "run_now", self._world.token(), task_id)
         return bool(reply[2])
 
     def confirm_task(self, task: object, token: int) -> Operation[bool]:
@@ -261,7 +264,7 @@ class Operations:
                 args: list[bytes] = []
                 for task_id, record in chosen[start : start + 100]:
                     args += [task_id, record, split_record(record)[1]]
-                [reply] = yield [self._call(partition, "revive", new_operation_id(), *args)]
+                [reply] = yield [self._call(partition, "revive", self._world.token(), *args)]
                 revived += self._answer(partition, reply)[2].count(b"1")
         return revived
 
@@ -292,11 +295,11 @@ class Operations:
         return prepare(task, self._options.max_payload_bytes, self._now_ms())
 
     def _now_ms(self) -> int:
-        explicit = self._clock.script_now()
+        explicit = self._world.script_now()
         if explicit:
             return int(explicit)
         offset = max(self._offsets.values(), default=0.0)
-        return math.ceil((time.time() + offset) * 1000)
+        return math.ceil((self._world.time() + offset) * 1000)
 
     def _assign(self, home: Partition, batch: Sequence[Prepared], operation: str) -> Command:
         args: list[Any] = []
@@ -308,7 +311,7 @@ class Operations:
         homes: dict[Partition, list[Prepared]] = {}
         for task in batch:
             homes.setdefault(self._layout.home(task.id), []).append(task)
-        operation = new_operation_id()
+        operation = self._world.token()
         requests, contents = [], []
         for home, tasks in homes.items():
             for chunk in _chunks(tasks):
@@ -344,7 +347,7 @@ class Operations:
             last_task = None
 
     def _call(self, home: Partition, name: str, *args: Any, repeatable: bool = False) -> Command:
-        return home.call(name, self._clock.script_now(), *args, repeatable=repeatable)
+        return home.call(name, self._world.script_now(), *args, repeatable=repeatable)
 
     def _one(self, task_id: bytes, name: str, *args: Any, repeatable: bool = True) -> Operation[list[Any]]:
         home = self._layout.home(task_id)
@@ -357,7 +360,7 @@ class Operations:
 
     def _answer(self, home: Partition, reply: Reply) -> list[Any]:
         answer = check(home, reply)
-        self._offsets[home.instance] = int(answer[1]) / 1e6 - time.time()
+        self._offsets[home.instance] = int(answer[1]) / 1e6 - self._world.time()
         return answer
 
     def _scheduled_task(self, task_id: bytes, record: bytes, now: float) -> ScheduledTask:

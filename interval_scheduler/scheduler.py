@@ -154,7 +154,7 @@ class Scheduler(BaseScheduler):
 
     def post(self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0) -> str:
         """Schedules a one-off task `delay` seconds from now and returns its id, made up where none is given."""
-        task = posted_task(payload, delay, id, max_retries)
+        task = posted_task(payload, delay, id, max_retries, self._engine.world)
         self.assign_task(task)
         return task.id
 
@@ -311,7 +311,7 @@ class Scheduler(BaseScheduler):
         with self._joining:
             operations = self._engine.operations
             if operations is None:
-                layout = self._run(join(self._engine.options, self._engine.clock.script_now()))
+                layout = self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
                 self._on_loop(self._engine.watch())
             return operations

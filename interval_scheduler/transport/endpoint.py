@@ -100,6 +100,12 @@ class Endpoint:
             kind = module.SSLConnection if tls in (True, "true", "True", "1", 1) else module.Connection
         return module.ConnectionPool(connection_class=kind, **settings)
 
+    def pubsub(self) -> Any:
+        """A listening connection of redis-py, on a pool of its own."""
+        import redis.asyncio
+
+        return redis.asyncio.Redis(connection_pool=self.connection_pool(asynchronous=True)).pubsub()
+
     def _sentinel_pool(self, module: Any, settings: dict[str, Any], given: dict[str, Any]) -> Any:
         import redis.asyncio.sentinel
         import redis.sentinel

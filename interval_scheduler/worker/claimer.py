@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import commands, keys
-from ..clock import Clock
 from ..commands import Partition, Reply
 from ..errors import PartitionUnavailable
 from ..events import Log
 from ..scripts import script
+from ..world import World
 from .roster import Roster
 from .settler import Execute
 
@@ -51,7 +51,7 @@ class ServerClock:
         return due_ms / 1000 - self._offset
 
     def now_ms(self, monotonic: float) -> int:
-        return int((monotonic + self._offset) * 1000)
+        return math.ceil((monotonic + self._offset) * 1000)
 
 
 class Claimer:
@@ -64,7 +64,7 @@ class Claimer:
         partitions: Sequence[Partition],
         roster: Roster,
         execute: Execute,
-        clock: Clock,
+        world: World,
         log: Log,
         lease_ms: int,
         check_seconds: float,
@@ -82,7 +82,7 @@ class Claimer:
         self._partitions = {partition.number: partition for partition in partitions}
         self._roster = roster
         self._execute = execute
-        self._clock = clock
+        self._world = world
         self._log = log
         self._lease_ms = lease_ms
         self._check_seconds = check_seconds
@@ -134,7 +134,7 @@ class Claimer:
         while True:
             try:
                 self._awake = False
-                if self._clock.monotonic() >= self._next_look:
+                if self._world.monotonic() >= self._next_look:
                     await self._look()
                 elif ready := self._ready():
                     await self._claim(ready)
@@ -146,7 +146,7 @@ class Claimer:
             except Exception as error:
                 self._report(self.instance, error)
                 self._next_look = 0.0
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
                 pause = min(2 * pause, 1.0)
 
     async def _look(self) -> None:
@@ -156,14 +156,14 @@ class Claimer:
             self._next_look = float("inf")
             return
         self._hinted.clear()
-        sent = self._clock.monotonic()
-        [reply] = await self._execute([commands.look(partitions, self._clock.script_now())], "claim")
+        sent = self._world.monotonic()
+        [reply] = await self._execute([commands.look(partitions, self._world.script_now())], "claim")
         if isinstance(reply, PartitionUnavailable):
             raise reply
-        now = self._clock.monotonic()
+        now = self._world.monotonic()
         self.server.learn(int(reply[1]), sent, now)
         # Spread, so that workers started together do not look together for ever.
-        self._next_look = now + self._check_seconds * random.uniform(0.8, 1)
+        self._next_look = now + self._check_seconds * self._world.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
             if due in (b"absent", b"moved"):
                 self._log.write("error", "a partition is gone", instance=self.instance, partition=partition.number)
@@ -192,7 +192,7 @@ class Claimer:
 
     def _ready(self) -> list[int]:
         """The partitions whose time has come, the longest overdue first."""
-        now = self._clock.monotonic()
+        now = self._world.monotonic()
         allow = self._suspect_allowed()
         times = [(time, number) for number in self._known() if (time := self._time(number, allow)) <= now]
         times.sort()
@@ -208,7 +208,7 @@ class Claimer:
             return
         loop = asyncio.get_running_loop()
         self._sleeper = loop.create_future()
-        seconds = max(0.0, until - self._clock.monotonic())
+        seconds = max(0.0, until - self._world.monotonic())
         timer = loop.call_later(min(seconds, 3600.0), self.wake)
         try:
             await self._sleeper
@@ -236,19 +236,19 @@ class Claimer:
         for number, limit in chosen:
             partition = self._partitions[number]
             args = (limit, self._lease_ms, suspects, CLAIM_BYTES)
-            requests.append(partition.call("claim", self._clock.script_now(), *args))
+            requests.append(partition.call("claim", self._world.script_now(), *args))
             self._blocked.discard(number)
             # Suspects run alone: only one partition of a round may give one.
             if suspects and self._is_lapsed(number):
                 suspects = 0
         self._hinted.clear()
-        sent = self._clock.monotonic()
+        sent = self._world.monotonic()
         try:
             replies = await self._execute(requests, "claim")
         except BaseException:
             self._give_back(sum(limit for _, limit in chosen))
             raise
-        received = self._clock.monotonic()
+        received = self._world.monotonic()
         failure: Exception | None = None
         for (number, limit), reply in zip(chosen, replies, strict=True):
             failure = self._take(number, limit, reply, sent, received) or failure
@@ -257,7 +257,7 @@ class Claimer:
 
     def _is_lapsed(self, number: int) -> bool:
         lapse = self._lapse.get(number)
-        return lapse is not None and self.server.at(lapse) <= self._clock.monotonic()
+        return lapse is not None and self.server.at(lapse) <= self._world.monotonic()
 
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots it did not need."""
@@ -288,7 +288,7 @@ class Claimer:
     async def _pass_on(self, ready: list[int]) -> None:
         """Every slot is taken and work is due: tells one other worker, who may have slots, now and then."""
         other = self._roster.other()
-        now = self._clock.monotonic()
+        now = self._world.monotonic()
         number = ready[0]
         if other is None or now - self._nudged.get(number, 0.0) < _NUDGE_SECONDS:
             return

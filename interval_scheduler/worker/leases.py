@@ -6,15 +6,18 @@ not be renewed in time, or whose task is gone, is told so.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..clock import Clock
 from ..commands import Command, Partition, Reply
 from ..errors import PartitionUnavailable
+from ..operations import Operation, drive, drive_async
 from ..transport.blocking import BlockingTransport
+from ..world import World
 from .run import Run
+from .settler import Execute
 
 _BATCH = 500
 
@@ -25,14 +28,14 @@ class LeaseKeeper:
     def __init__(
         self,
         transport: BlockingTransport,
-        clock: Clock,
+        world: World,
         lease_ms: int,
         live: Callable[[], Iterable[Run]],
         lost: Callable[[Run], None],
     ) -> None:
         """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost."""
         self._transport = transport
-        self._clock = clock
+        self._world = world
         self._lease_ms = lease_ms
         self._live = live
         self._lost = lost
@@ -45,31 +48,42 @@ class LeaseKeeper:
     def stop(self) -> None:
         """Ends the thread. Blocks for at most one round trip's deadline."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def _pause(self) -> float:
+        # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
+        return self._lease_ms / 1000 / 6
 
     def _run(self) -> None:
-        # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
-        pause = self._lease_ms / 1000 / 6
-        while not self._stopping.wait(pause):
-            horizon = self._clock.monotonic() + self._lease_ms / 1000 * 2 / 3
-            self._renew([run for run in self._live() if run.deadline < horizon and not run.lost])
+        while not self._stopping.wait(self._pause):
+            drive(self._renewal(), self._transport.execute)
 
-    def _renew(self, runs: list[Run]) -> None:
+    async def run(self, execute: Execute) -> None:
+        """Keeps the leases on the event loop until cancelled: what `start` does, where there are no threads."""
+        while True:
+            await asyncio.sleep(self._pause)
+            await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+
+    def _renewal(self) -> Operation[None]:
+        horizon = self._world.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
-        for run in runs:
-            by_partition.setdefault(run.partition, []).append(run)
+        for run in self._live():
+            if run.deadline < horizon and not run.lost:
+                by_partition.setdefault(run.partition, []).append(run)
         chunks = [
             chunk[start : start + _BATCH] for chunk in by_partition.values() for start in range(0, len(chunk), _BATCH)
         ]
         if not chunks:
             return
-        sent = self._clock.monotonic()
-        replies = self._transport.execute([self._command(chunk, self._lease_ms) for chunk in chunks])
+        sent = self._world.monotonic()
+        replies = yield [self._command(chunk, self._lease_ms) for chunk in chunks]
         for chunk, reply in zip(chunks, replies, strict=True):
             self._apply(chunk, reply, sent + self._lease_ms / 1000)
 
     def _apply(self, runs: list[Run], reply: Reply, deadline: float) -> None:
-        now = self._clock.monotonic()
+        now = self._world.monotonic()
         if isinstance(reply, PartitionUnavailable):
             # The lease counts from when it was last known to be ours. Once it is over, somebody else may run the task.
             gone = [run for run in runs if run.deadline <= now]
@@ -85,7 +99,7 @@ class LeaseKeeper:
     def extend(self, run: Run, seconds: float | None) -> bool:
         """Renews one lease at once; False where it was lost. Callable from any thread; blocks for a round trip."""
         lease_ms = self._lease_ms if seconds is None else max(1, round(seconds * 1000))
-        sent = self._clock.monotonic()
+        sent = self._world.monotonic()
         [reply] = self._transport.execute([self._command([run], lease_ms)])
         if isinstance(reply, PartitionUnavailable):
             raise reply
@@ -99,4 +113,4 @@ class LeaseKeeper:
         args: list[Any] = []
         for run in runs:
             args += (run.id, run.header.token)
-        return runs[0].partition.call("renew", self._clock.script_now(), lease_ms, *args, repeatable=True)
+        return runs[0].partition.call("renew", self._world.script_now(), lease_ms, *args, repeatable=True)

@@ -7,14 +7,13 @@ they need no agreement. No promise depends on the list: a worker that is wrong a
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 
 from .. import commands
-from ..clock import Clock
 from ..commands import Reply
 from ..errors import PartitionUnavailable
 from ..partition import preference
+from ..world import World
 from .settler import Execute
 
 BEAT_SECONDS = 3.0
@@ -30,14 +29,14 @@ class Roster:
     """This worker's view of all live workers of the namespace."""
 
     def __init__(
-        self, worker: str, master: str, namespace: str, execute: Execute, clock: Clock, changed: Callable[[], None]
+        self, worker: str, master: str, namespace: str, execute: Execute, world: World, changed: Callable[[], None]
     ) -> None:
         """`changed()` is called on the loop whenever the ranks may have changed."""
         self._worker = worker
         self._master = master
         self._namespace = namespace
         self._execute = execute
-        self._clock = clock
+        self._world = world
         self._changed = changed
         self._members: tuple[str, ...] = (worker,)
         self._ranks: dict[int, int] = {}
@@ -59,7 +58,7 @@ class Roster:
     def other(self) -> str | None:
         """Some other live worker."""
         others = [member for member in self._members if member != self._worker]
-        return random.choice(others) if others else None
+        return self._world.random.choice(others) if others else None
 
     async def beat(self) -> None:
         """Reports this worker alive once."""
@@ -68,7 +67,7 @@ class Roster:
     async def run(self) -> None:
         """Reports this worker alive until cancelled."""
         while True:
-            await asyncio.sleep(BEAT_SECONDS * random.uniform(0.8, 1))
+            await asyncio.sleep(BEAT_SECONDS * self._world.random.uniform(0.8, 1))
             await self.beat()
 
     async def leave(self) -> None:
@@ -76,7 +75,7 @@ class Roster:
         await self._report(0)
 
     async def _report(self, ttl_ms: int) -> Reply:
-        request = commands.workers(self._master, self._namespace, self._clock.script_now(), self._worker, ttl_ms)
+        request = commands.workers(self._master, self._namespace, self._world.script_now(), self._worker, ttl_ms)
         [reply] = await self._execute([request], "main")
         return reply
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..clock import Clock
 from ..commands import Command, Partition, Reply
 from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable
 from ..events import Log
 from ..record import parse_header, split_record
 from ..settlement import Live, Outcome, Settlement, settle
+from ..world import World
 from .run import Run
 
 _BATCH = 500
@@ -29,7 +28,7 @@ class Settler:
     def __init__(
         self,
         execute: Execute,
-        clock: Clock,
+        world: World,
         log: Log,
         lease_ms: int,
         now_ms: Callable[[], int],
@@ -38,7 +37,7 @@ class Settler:
     ) -> None:
         """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run."""
         self._execute = execute
-        self._clock = clock
+        self._world = world
         self._log = log
         self._lease_ms = lease_ms
         self._now_ms = now_ms
@@ -68,7 +67,7 @@ class Settler:
                     again = batch
                 if again:
                     self._queue = again + self._queue
-                    await asyncio.sleep(pause * random.uniform(0.5, 1))
+                    await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
                     pause = min(pause * 2, _LONGEST_PAUSE)
                 else:
                     pause = _FIRST_PAUSE
@@ -106,7 +105,7 @@ class Settler:
 
     def _decide(self, run: Run, outcome: Outcome) -> Settlement:
         live = Live(run.id.decode(), run.header, run.definition, run.slot, run.claimed_at, run.was_recurring)
-        return settle(live, outcome, self._now_ms(), random.random())
+        return settle(live, outcome, self._now_ms(), self._world.random.random())
 
     def _changed(self, run: Run, outcome: Outcome, record: bytes) -> None:
         """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
@@ -129,7 +128,7 @@ class Settler:
                 args += (run.id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
             else:
                 args += (run.id, run.raw_header, new)
-        return chunk[0][0].partition.call("settle", self._clock.script_now(), *args)
+        return chunk[0][0].partition.call("settle", self._world.script_now(), *args)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

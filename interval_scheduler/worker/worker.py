@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import secrets
 import socket
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .. import keys
 from ..cancelling import cancel_all
-from ..clock import Clock
 from ..commands import Partition
 from ..definition import decode_body
 from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable
@@ -27,6 +25,7 @@ from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
+from ..world import World
 from .claimer import Claimer
 from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners
 from .leases import LeaseKeeper
@@ -53,7 +52,7 @@ class Worker:
         health: Health,
         events: Events,
         log: Log,
-        clock: Clock,
+        world: World,
         handler: Handler,
         confirm: Confirm = "auto",
     ) -> None:
@@ -61,14 +60,14 @@ class Worker:
             raise InvalidOptions([f"handler is {handler!r}: pass a function or a coroutine function"])
         if confirm not in ("auto", "manual"):
             raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{world.token()}"
         self._layout = layout
         self._options = options
         self._monitor = monitor
         self._health = health
         self._events = events
         self._log = log
-        self._clock = clock
+        self._world = world
         self._manual = confirm == "manual"
         self._transport = AsyncTransport(endpoints)
         self._lease_transport = BlockingTransport(endpoints)
@@ -84,13 +83,15 @@ class Worker:
         self._tasks: list[asyncio.Task[Any]] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        if not world.threads and not _is_coroutine_function(handler):
+            handler = _on_loop(handler)
         kind = CoroutineRunners if _is_coroutine_function(handler) else ThreadRunners
         self._runner: Runner = kind(handler, 100_000, self._started, self._ended)
         self._leases = LeaseKeeper(
-            self._lease_transport, clock, options.lease_ms, lambda: list(self._runs.values()), self._lease_lost
+            self._lease_transport, world, options.lease_ms, lambda: list(self._runs.values()), self._lease_lost
         )
         self._roster = Roster(
-            self.id, layout.master, layout.namespace, self._transport.execute, clock, self._ranks_changed
+            self.id, layout.master, layout.namespace, self._transport.execute, world, self._ranks_changed
         )
         self._claimers = {name: self._claimer(name) for name in layout.instances}
         self._settlers = {name: self._settler(name) for name in layout.instances}
@@ -103,7 +104,7 @@ class Worker:
             self._layout.of_instance(instance),
             self._roster,
             self._transport.execute,
-            self._clock,
+            self._world,
             self._log,
             self._options.lease_ms,
             self._options.check_tasks_every_seconds,
@@ -118,10 +119,10 @@ class Worker:
         server = self._claimers[instance].server
         return Settler(
             self._transport.execute,
-            self._clock,
+            self._world,
             self._log,
             self._options.lease_ms,
-            lambda: int(self._clock.script_now() or server.now_ms(self._clock.monotonic())),
+            lambda: int(self._world.script_now() or server.now_ms(self._world.monotonic())),
             self._settled,
             self._refused,
         )
@@ -132,8 +133,11 @@ class Worker:
         """Begins to claim, and to listen to hints; whatever is missed before they are heard is looked for."""
         await self._roster.beat()
         await self._subscribe()
-        self._leases.start()
         self._tasks = [self._loop.create_task(claimer.run()) for claimer in self._claimers.values()]
+        if self._world.threads:
+            self._leases.start()
+        else:
+            self._tasks.append(self._loop.create_task(self._leases.run(self._transport.execute)))
         self._tasks.append(self._loop.create_task(self._roster.run()))
         self._events.emit("ready", Event("ready", {"worker": self.id}))
 
@@ -347,7 +351,7 @@ class Worker:
             run.cancel()
 
     def _lease_deadline(self, run: Run) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=run.deadline - self._clock.monotonic())
+        return datetime.fromtimestamp(self._world.time() + run.deadline - self._world.monotonic(), UTC)
 
     def _failed(self, instance: str, error: Exception) -> None:
         if isinstance(error, PartitionUnavailable):
@@ -362,6 +366,17 @@ def _is_coroutine_function(handler: Any) -> bool:
         handler = handler.func
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def _on_loop(handler: Handler) -> Handler:
+    """A coroutine function that does what a plain handler does."""
+
+    async def call(payload: Any) -> None:
+        result = handler(payload)
+        if inspect.isawaitable(result):
+            await result
+
+    return call
 
 
 def _ignore(_channel: str, _message: bytes) -> None:

@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from interval_scheduler.clock import ManualClock
 from interval_scheduler.commands import Partition
 from interval_scheduler.definition import decode_body
 from interval_scheduler.operations import Operations, drive
@@ -32,6 +31,7 @@ from interval_scheduler.settlement import End, Live, Outcome, settle
 from interval_scheduler.topology import join
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
+from interval_scheduler.world import ManualWorld
 from tests.property.reference import Model
 from tests.servers import RedisServer
 from tests.tasks import Job
@@ -51,15 +51,15 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.clock = ManualClock(START)
+        self.world = ManualWorld(START)
         fields = {"namespace": f"machine-{secrets.token_hex(6)}", "partitions": 1, "lease_seconds": LEASE / 1000}
         options = load_options(self.url, {**fields, "task_interval_seconds": WIDTH / 1000}, {})
         self.endpoint = Endpoint(options.instances[0])
         self.transport = BlockingTransport({self.endpoint.name: self.endpoint})
-        layout = drive(join(options, self.clock.script_now()), self.transport.execute)
+        layout = drive(join(options, self.world.script_now()), self.transport.execute)
         self.home: Partition = layout.partitions[0]
         self.prefix = self.home.meta.removesuffix("meta").encode()
-        self.operations = Operations(layout, options, self.clock)
+        self.operations = Operations(layout, options, self.world)
         pool = self.endpoint.connection_pool(asynchronous=False)
         self.client: Any = redis.Redis(connection_pool=pool)
         self.model = Model()
@@ -78,7 +78,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(task_id=IDS, when=TIMES, interval=INTERVALS, payload=st.sampled_from(["one", "two"]))
     def assign(self, task_id: str, when: int | None, interval: int | None, payload: str) -> None:
-        time = None if when is None else self.clock.now_ms + when
+        time = None if when is None else self.world.now_ms + when
         job = Job(
             task_id,
             None if time is None else time / 1000,
@@ -87,7 +87,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             retry=Retry(max_retries=1, backoff=1, jitter=0),
         )
         created = drive(self.operations.assign_task(job), self.transport.execute)
-        assert created == self.model.assign(task_id, time, payload, interval, self.clock.now_ms, self.revision(task_id))
+        assert created == self.model.assign(task_id, time, payload, interval, self.world.now_ms, self.revision(task_id))
 
     @rule(task_id=IDS)
     def remove(self, task_id: str) -> None:
@@ -97,29 +97,29 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(task_id=IDS, delay=st.integers(0, 8000))
     def reschedule(self, task_id: str, delay: int) -> None:
         moved = drive(self.operations.reschedule_task(task_id, delay / 1000, None), self.transport.execute)
-        assert moved == self.model.reschedule(task_id, self.clock.now_ms + delay, self.revision(task_id))
+        assert moved == self.model.reschedule(task_id, self.world.now_ms + delay, self.revision(task_id))
 
     @rule(task_id=IDS)
     def run_now(self, task_id: str) -> None:
         asked = drive(self.operations.run_task_now(task_id), self.transport.execute)
-        assert asked == self.model.run_now(task_id, self.clock.now_ms, self.revision(task_id))
+        assert asked == self.model.run_now(task_id, self.world.now_ms, self.revision(task_id))
 
     @rule(limit=st.integers(1, 5), suspects=st.integers(0, 2))
     def claim(self, limit: int, suspects: int) -> None:
         reply = self.call("claim", limit, LEASE, suspects, 1 << 20)
         claimed = dict(zip(reply[4::2], reply[5::2], strict=True))
-        expected = self.model.claim(limit, suspects, self.clock.now_ms, LEASE)
+        expected = self.model.claim(limit, suspects, self.world.now_ms, LEASE)
         assert [task_id.decode() for task_id in claimed] == expected
         for raw_id, record in claimed.items():
             task_id = raw_id.decode()
             header, body = split_record(record)
             parsed, definition = parse_header(header), decode_body(body)
             assert parsed.token > self.highest_token, "tokens only grow"
-            assert parsed.due <= self.clock.now_ms, "never early"
+            assert parsed.due <= self.world.now_ms, "never early"
             self.highest_token = parsed.token
             self.model.tasks[task_id].change(token=parsed.token)
             self.live[task_id, parsed.token] = Live(
-                task_id, parsed, definition, parsed.grid, self.clock.now_ms, definition.schedule is not None
+                task_id, parsed, definition, parsed.grid, self.world.now_ms, definition.schedule is not None
             )
 
     @precondition(lambda self: self.live)
@@ -128,7 +128,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.live)))
         live = self.live.pop(key)
         while True:
-            settlement = settle(live, Outcome(end, "failed"), self.clock.now_ms, 0.5)
+            settlement = settle(live, Outcome(end, "failed"), self.world.now_ms, 0.5)
             new = b"" if settlement.header is None else settlement.header.encode()
             args = (live.task_id.encode(), live.header.encode(), b"+" + new, settlement.body, settlement.dead)
             reply = self.call("settle", LEASE, *args)
@@ -143,7 +143,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert entry.header.encode() == live.header.encode()
                 self.model.settle(live.task_id, settlement.header, bool(settlement.dead))
                 if settlement.header is not None and settlement.header.state == RUNNING:
-                    entry.deadline = self.clock.now_ms + LEASE
+                    entry.deadline = self.world.now_ms + LEASE
                 return
             raw, body = split_record(reply[3])
             live = Live(
@@ -160,7 +160,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         owns = entry is not None and entry.state == RUNNING and entry.header.token == token
         assert reply[2] == (b"1" if owns else b"0")
         if entry is not None and owns:
-            entry.deadline = max(entry.deadline, self.clock.now_ms + LEASE)
+            entry.deadline = max(entry.deadline, self.world.now_ms + LEASE)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -175,7 +175,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(milliseconds=st.sampled_from([1, 500, 1000, 2500, LEASE, 60_000]))
     def advance(self, milliseconds: int) -> None:
-        self.clock.advance(milliseconds)
+        self.world.advance(milliseconds)
 
     @rule()
     def clear(self) -> None:
@@ -236,7 +236,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         return {member: int(score) for member, score in entries}
 
     def call(self, name: str, *args: Any) -> list[Any]:
-        [reply] = self.transport.execute([self.home.call(name, self.clock.script_now(), *args)])
+        [reply] = self.transport.execute([self.home.call(name, self.world.script_now(), *args)])
         assert isinstance(reply, list), reply
         assert reply[0] == b"ok", reply
         return reply

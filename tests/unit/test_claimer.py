@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from interval_scheduler.clock import SystemClock
 from interval_scheduler.commands import Command, Partition
 from interval_scheduler.events import Log
 from interval_scheduler.worker.claimer import Claimer, ServerClock
 from interval_scheduler.worker.roster import Roster
+from interval_scheduler.world import World
 from tests.tasks import eventually
 
 
@@ -22,15 +22,15 @@ async def claimer_with(answer: Callable[[Command], Any]) -> tuple[Claimer, list[
         asked.extend(command.script.name for command in commands)
         return [await answer(command) for command in commands]
 
-    clock = SystemClock()
-    roster = Roster("me", "redis", "ns", execute, clock, lambda: None)
+    world = World()
+    roster = Roster("me", "redis", "ns", execute, world, lambda: None)
     made = Claimer(
         "redis",
         "ns",
         [Partition(0, "redis", "{ns:0}:meta")],
         roster,
         execute,
-        clock,
+        world,
         Log(),
         1000,
         60.0,

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 # From the bottom to the top: a module may import from its own layer and from lower ones. A name stands for everything
 # below it, unless something below it is named itself.
 LAYERS = [
-    ["_version", "_keeper", "errors", "clock", "keys", "partition", "scripts", "record", "cancelling"],
+    ["_version", "_keeper", "errors", "world", "keys", "partition", "scripts", "record", "cancelling"],
     ["schedule", "codec", "events"],
     ["retry", "commands", "options", "embedded", "locks"],
     ["model"],
@@ -28,7 +28,7 @@ LAYERS = [
 ]
 PURE = [
     "errors",
-    "clock",
+    "world",
     "keys",
     "partition",
     "scripts",

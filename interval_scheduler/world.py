@@ -1,0 +1,59 @@
+"""What schedulers and workers ask of the machine they run on: time, chance, threads, and a way to their instances.
+
+Due times are judged by the clock of the Redis instance that owns a task, inside the scripts. The clocks here only say
+how long something took, and how long to wait. Tests and simulations put another `World` in the place of the real one.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class World:
+    """The real world."""
+
+    threads = True
+    """Whether there are threads. Without them leases are renewed, and plain handlers run, on the event loop."""
+    endpoint: Callable[[Any], Any] | None = None
+    """Makes the way to an instance from its options, where it is not a real connection."""
+
+    def __init__(self) -> None:
+        self.random = random.Random()
+        """Where jitter comes from."""
+
+    def monotonic(self) -> float:
+        """Seconds that never step, for waits and deadlines."""
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Unix seconds by the clock of this machine."""
+        return time.time()
+
+    def script_now(self) -> str:
+        """The server time a script shall use, in ms, or "" to let it ask its own server."""
+        return ""
+
+    def token(self) -> str:
+        """48 random bits as eight letters: an id for one call, or one worker."""
+        return secrets.token_urlsafe(6)
+
+
+class ManualWorld(World):
+    """A server time that moves only when told to, for tests; waits on this side go on in real time.
+
+    `now_ms` is the time, in ms since the epoch, that every script takes for its server's.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__()
+        self.now_ms = now_ms
+
+    def script_now(self) -> str:
+        return str(self.now_ms)
+
+    def advance(self, milliseconds: int) -> None:
+        self.now_ms += milliseconds
