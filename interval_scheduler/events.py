@@ -19,6 +19,7 @@ EVENTS = {
     "task-retry": "a run failed and will be repeated; called with an Event (id, attempt, error)",
     "task-dead": "a run failed for good; called with an Event (id, attempt, error)",
     "lease-lost": "a run lost its lease, or its task was removed; called with an Event (id, fencing_token)",
+    "data-loss": "an instance came back without acknowledged writes; called with an Event (instance, partitions)",
     "error": "something failed and will be tried again; called with an Event (error, where)",
 }
 """Every event, what it says, and what its callbacks get."""

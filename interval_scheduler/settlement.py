@@ -87,6 +87,9 @@ def begin(task_id: str, header: Header, definition: Definition, now: int) -> Sta
     slot, due = header.grid, header.due
     if CONFIRMED in header.flags:
         return Start(slot, due, Outcome(End.DONE))
+    if header.strikes and supersedes(header, definition.schedule is not None):
+        # The run that lapsed is over, and what was asked for while it ran wins over its outcome.
+        return Start(slot, due, Outcome(End.RELEASED))
     if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
         return Start(slot, due, Outcome(End.ABANDONED, "was not confirmed before its lease ended"))
     if header.strikes and definition.delivery == "at_most_once":
@@ -131,7 +134,7 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     header, definition = live.header, live.definition
     if CONFIRMED in header.flags:
         outcome = Outcome(End.DONE)
-    superseded = _superseded(live)
+    superseded = supersedes(header, live.was_recurring and definition.schedule is not None)
     if outcome.end is End.UNCONFIRMED and not superseded:
         return Settlement(header.moved(flags=_without(header.flags, UNCONFIRMED_LAPSE) + UNCONFIRMED))
     if outcome.end is End.RELEASED and not superseded:
@@ -150,12 +153,12 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     return Settlement(following, body, dead)
 
 
-def _superseded(live: Live) -> bool:
-    """Whether what was asked for during the run replaces its outcome."""
-    kind = live.header.follow[:1]
-    if EXTRA in live.header.flags or not kind:
+def supersedes(header: Header, recurs: bool) -> bool:
+    """Whether what was asked for during a run replaces its outcome. `recurs`: the task does so, and did before."""
+    kind = header.follow[:1]
+    if EXTRA in header.flags or not kind:
         return False
-    return kind != "~" or not (live.was_recurring and live.definition.schedule is not None)
+    return kind != "~" or not recurs
 
 
 def _released(header: Header, outcome: Outcome, now: int) -> Header:

@@ -7,12 +7,14 @@
 -- ARGV[4] lease  ms  time until a claimed task becomes due again if nobody settles it
 -- ARGV[5] suspects  tasks  how many of them may have taken a worker down before and lapsed now again
 -- ARGV[6] bytes  bytes  stop after the task that takes the records above this sum
+-- ARGV[7] first  0 or 1  whether the caller is first in line for this partition, so that nobody else need know the next time
 -- Returns: 'ok', server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
 -- Keeps: every task in exactly one of bucket, retries, leases; nothing is taken before its time; tokens only grow.
 --        An expired lease is simply due again: there is no reaper. Begins with a removal, so that a full instance drains.
 --! include partition
 --! include record
 --! include next
+--! include hint
 local limit, lease, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local due_by, stamp = text(now), text(now_us)
 
@@ -90,7 +92,6 @@ if #ids > 0 then
     -- An entry without a record is a leftover of a damaged keyspace: its entry is gone now, and there is nothing to run.
     if record then
       local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
-      local later = false
       if state == 'r' and not string.find(flags, 'k', 1, true) then
         if string.find(flags, 'c', 1, true) then
           -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
@@ -99,32 +100,15 @@ if #ids > 0 then
         else
           strikes = text((tonumber(strikes) or 0) + 1)
         end
-        if follow ~= '' and not string.find(flags, 'x', 1, true) then
-          -- The run is over, and what was asked for while it ran wins over its outcome.
-          local kind, time = string.sub(follow, 1, 1), string.sub(follow, 2)
-          follow = ''
-          if kind ~= '~' then
-            if slot == '' then slot = due end
-            due, strikes = time, ''
-            if kind == '=' then slot, attempt = time, '' end
-            later = tonumber(time) > now
-          end
-        end
       end
-      if later then
-        redis.call('HSET', prefix .. 'tasks', id, compose('s', due, revision, '', slot, attempt, '', flags, '') .. string.sub(record, body))
-        redis.call('ZADD', prefix .. 'bucket:' .. bucket_of(tonumber(due)), due, id)
-        redis.call('ZADD', prefix .. 'index', bucket_of(tonumber(due)), bucket_of(tonumber(due)))
-      else
-        sequence = sequence + 1
-        local claimed = compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
-        records[#records + 1] = id
-        records[#records + 1] = claimed
-        leases[#leases + 1] = deadline
-        leases[#leases + 1] = id
-        reply[#reply + 1] = id
-        reply[#reply + 1] = claimed
-      end
+      sequence = sequence + 1
+      local claimed = compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+      records[#records + 1] = id
+      records[#records + 1] = claimed
+      leases[#leases + 1] = deadline
+      leases[#leases + 1] = id
+      reply[#reply + 1] = id
+      reply[#reply + 1] = claimed
     end
   end
   if #records > 0 then
@@ -135,6 +119,14 @@ if #ids > 0 then
 end
 
 reply[3], reply[4] = next_times(prefix)
+if ARGV[7] == '0' then
+  -- A stand-in knows the next time now, but would wake for it later than the first in line, who must be told.
+  if reply[3] ~= '' and reply[3] ~= meta[3] then
+    meta[3] = false
+    announce(tonumber(reply[3]))
+  end
+  return reply
+end
 -- The claimer now knows the next time, so that is what others need not announce again.
 local alarm = tonumber(reply[3] ~= '' and reply[3] or reply[4])
 if reply[4] ~= '' and alarm > tonumber(reply[4]) then alarm = tonumber(reply[4]) end

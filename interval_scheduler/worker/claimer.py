@@ -162,8 +162,10 @@ class Claimer:
             raise reply
         now = self._world.monotonic()
         self.server.learn(int(reply[1]), sent, now)
-        # Spread, so that workers started together do not look together for ever.
-        self._next_look = now + self._check_seconds * self._world.random.uniform(0.8, 1)
+        # Often enough to know every lease before it lapses; spread, so that workers started together do not look
+        # together for ever.
+        pause = min(self._check_seconds, self._lease_ms / 2000)
+        self._next_look = now + pause * self._world.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
             if due in (b"absent", b"moved"):
                 self._log.write("error", "a partition is gone", instance=self.instance, partition=partition.number)
@@ -235,7 +237,8 @@ class Claimer:
         requests = []
         for number, limit in chosen:
             partition = self._partitions[number]
-            args = (limit, self._lease_ms, suspects, CLAIM_BYTES)
+            first = int(self._roster.rank(number) == 0)
+            args = (limit, self._lease_ms, suspects, CLAIM_BYTES, first)
             requests.append(partition.call("claim", self._world.script_now(), *args))
             self._blocked.discard(number)
             # Suspects run alone: only one partition of a round may give one.

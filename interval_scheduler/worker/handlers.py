@@ -18,12 +18,15 @@ from .run import Execution, Run, enter, leave
 
 Handler = Callable[[Any], Any]
 _DONE = Outcome(End.DONE)
+_TOO_LATE = Outcome(End.RELEASED)
 
 
 class Runner(Protocol):
     """What the worker asks of both kinds."""
 
-    def submit(self, run: Run, execution: Execution) -> None: ...
+    def submit(self, run: Run, execution: Execution) -> None:
+        """Starts a run as soon as a runner is free, unless its lease has ended by then."""
+        ...
 
     def withdraw(self) -> list[Run]:
         """The runs that have not begun, taken back."""
@@ -73,7 +76,11 @@ class CoroutineRunners:
                 run, execution = self._queue.popleft()
                 if self._queue and not self._waking:
                     self._wake_one()
-                await self._run_one(run, execution)
+                if run.deadline <= self._loop.time():
+                    # The reply of the claim took longer than the lease, or this process stood still.
+                    self._ended(run, _TOO_LATE)
+                else:
+                    await self._run_one(run, execution)
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
@@ -152,23 +159,7 @@ class ThreadRunners:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             run, execution = item
-            run.begun = True
-            self._started(run)
-            token = enter(execution)
-            begin = self._loop.time()
-            outcome = _DONE
-            try:
-                result = self._handler(run.definition.payload)
-                if isinstance(result, Awaitable):
-                    # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
-                    asyncio.run(_await(result))
-            except BaseException as error:
-                outcome = Outcome(End.FAILED, describe(error))
-            finally:
-                leave(token)
-            limit = run.definition.timeout
-            if limit is not None and self._loop.time() - begin > limit / 1000:
-                outcome = Outcome(End.FAILED, _timeout_text(run))
+            outcome = self._run_one(run, execution) if run.deadline > self._loop.time() else _TOO_LATE
             self._results.append((run, outcome))
             # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
             if not self._reporting:
@@ -178,6 +169,26 @@ class ThreadRunners:
                 except RuntimeError:  # the loop is closed: the process is on its way out, and the lease lapses
                     return
             del item, run, execution
+
+    def _run_one(self, run: Run, execution: Execution) -> Outcome:
+        run.begun = True
+        self._started(run)
+        token = enter(execution)
+        begin = self._loop.time()
+        outcome = _DONE
+        try:
+            result = self._handler(run.definition.payload)
+            if isinstance(result, Awaitable):
+                # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
+                asyncio.run(_await(result))
+        except BaseException as error:
+            outcome = Outcome(End.FAILED, describe(error))
+        finally:
+            leave(token)
+        limit = run.definition.timeout
+        if limit is not None and self._loop.time() - begin > limit / 1000:
+            outcome = Outcome(End.FAILED, _timeout_text(run))
+        return outcome
 
     def _report(self) -> None:
         self._reporting = False

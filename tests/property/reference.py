@@ -105,34 +105,21 @@ class Model:
         chosen += [i for _, _, i in waiting[: limit - len(chosen)]]
         taken = []
         for task_id in chosen:
-            if self._lapse_or_keep(self.tasks[task_id], now):
-                self.tasks[task_id].deadline = now + lease
-                self.tasks[task_id].change(state=RUNNING)
-                taken.append(task_id)
+            self._lapse(self.tasks[task_id])
+            self.tasks[task_id].deadline = now + lease
+            self.tasks[task_id].change(state=RUNNING)
+            taken.append(task_id)
         return taken
 
-    def _lapse_or_keep(self, entry: Entry, now: int) -> bool:
-        """What the end of a lease means; False where something else was asked for, for later."""
+    def _lapse(self, entry: Entry) -> None:
+        """What the end of a lease means."""
         header = entry.header
         if entry.state != RUNNING or CONFIRMED in header.flags:
-            return True
+            return
         if UNCONFIRMED in header.flags:
             entry.change(attempt=header.attempt + 1, flags=header.flags.replace(UNCONFIRMED, UNCONFIRMED_LAPSE))
         else:
             entry.change(strikes=header.strikes + 1)
-        if not header.follow or EXTRA in header.flags:
-            return True
-        kind, time = header.follow[0], int(header.follow[1:])
-        entry.change(follow="")
-        if kind == "~":
-            return True
-        entry.change(slot=header.grid, due=time, strikes=0)
-        if kind == "=":
-            entry.change(slot=time, attempt=0)
-        if time <= now:
-            return True
-        entry.change(state=SCHEDULED, token=0)
-        return False
 
     def settle(self, task_id: str, new: Header | None, dead: bool) -> None:
         if dead:

@@ -106,7 +106,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5), suspects=st.integers(0, 2))
     def claim(self, limit: int, suspects: int) -> None:
-        reply = self.call("claim", limit, LEASE, suspects, 1 << 20)
+        reply = self.call("claim", limit, LEASE, suspects, 1 << 20, 1)
         claimed = dict(zip(reply[4::2], reply[5::2], strict=True))
         expected = self.model.claim(limit, suspects, self.world.now_ms, LEASE)
         assert [task_id.decode() for task_id in claimed] == expected

@@ -1,0 +1,349 @@
+"""One simulated run: producers, workers and servers under a fault plan, judged by the checker; all from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..async_scheduler import AsyncScheduler
+from ..definition import decode_body
+from ..errors import PartitionUnavailable, SchedulerError
+from ..model import Task
+from ..record import parse_header, split_record
+from ..retry import Retry
+from ..worker.run import current_execution
+from .faults import LOSS_SECONDS, FaultPlan, Happening
+from .history import Call, HandlerRun, History
+from .kernel import Kernel, Process
+from .network import Network
+from .servers import Backend, SimulatedServer
+
+_START = 1_800_000_000.0
+_FAULTS_UNTIL = 40.0
+_SETTLED_BY = 90.0
+"""By then, everything that was due has been run, whatever went wrong before `_FAULTS_UNTIL`."""
+
+
+_RETRY = Retry(max_retries=2, backoff=0.2)
+
+
+@dataclass
+class Job(Task):
+    """What producers assign."""
+
+    id: str
+    execute_on: float | None
+    reschedule_interval: float | None
+    version: int = 1
+    work: float = 0.0
+    fail: int = 0
+    retry: Retry = _RETRY
+
+    def serialize(self) -> Any:
+        return {"version": self.version, "work": self.work, "fail": self.fail}
+
+
+@dataclass
+class Report:
+    """What came of a seed. `hours` are virtual; `digest` is the same whenever the seed is run again."""
+
+    seed: int
+    hours: float
+    operations: int
+    runs: int
+    faults: Counter[str]
+    violations: list[str] = field(default_factory=list)
+    digest: int = 0
+
+
+class Scenario:
+    """A run of one seed over backends that are its alone meanwhile."""
+
+    def __init__(self, seed: int, backends: Sequence[Backend], altered: Mapping[str, bytes] | None = None) -> None:
+        self.seed = seed
+        self.kernel = Kernel(seed, _START)
+        self.random = random.Random(f"scenario-{seed}")
+        chance = self.random
+        self.lease = chance.choice([2.0, 3.0, 5.0])
+        self.workers = chance.randint(1, 3)
+        self.plan = FaultPlan(self.kernel, _FAULTS_UNTIL, len(backends), self.workers, self.lease)
+        clocks = [0.0 if chance.random() < 0.5 else chance.uniform(-2, 2) for _ in backends]
+        self.servers = [
+            SimulatedServer(self.kernel, f"redis-{number}", backend, clock)
+            for number, (backend, clock) in enumerate(zip(backends, clocks, strict=True))
+        ]
+        concurrency = chance.choice([8, 20])
+        self.history = History(concurrency)
+        for server in self.servers:
+            server.altered = dict(altered or {})
+            server.observer = self.history.observe
+        self.network = Network(self.servers, self.plan)
+        self.options = {
+            "namespace": f"sim{seed}",
+            "partitions": chance.randint(len(backends), 6),
+            "lease_seconds": self.lease,
+            "concurrency": concurrency,
+            "check_tasks_every_seconds": chance.choice([2, 10]),
+            "storage": {
+                "instances": [{"url": f"redis://{server.name}", "name": server.name} for server in self.servers],
+                "task_interval_seconds": chance.choice([1, 60]),
+            },
+        }
+        self.crew: dict[str, tuple[Process, AsyncScheduler]] = {}
+        self._hired = 0
+        self._schedulers: list[AsyncScheduler] = []
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    def _process(self, name: str) -> tuple[Process, AsyncScheduler]:
+        process = Process(self.kernel, name, self.network.endpoint, clock=self.random.uniform(-0.5, 0.5))
+        scheduler = AsyncScheduler(self.options, object(), world=process)
+        scheduler.on("data-loss", self._reported)
+        self._schedulers.append(scheduler)
+        return process, scheduler
+
+    def _reported(self, event: Any) -> None:
+        for loss in self.history.losses:
+            if loss.server == event["instance"]:
+                loss.reported = True
+
+    def _hire(self) -> None:
+        self._hired += 1
+        process, scheduler = self._process(f"worker-{self._hired}")
+        self.crew[process.name] = process, scheduler
+        process.spawn(self._work(process, scheduler))
+
+    async def _work(self, process: Process, scheduler: AsyncScheduler) -> None:
+        await _until_connected(scheduler)
+        await scheduler.start_task_execute(lambda payload: self._handle(process, payload))
+
+    async def _handle(self, process: Process, payload: dict[str, Any]) -> None:
+        execution = current_execution()
+        server = self._home(execution.partition)
+        deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
+        run = HandlerRun(
+            execution.id,
+            payload["version"],
+            execution.fencing_token,
+            execution.attempt,
+            round(execution.due.timestamp() * 1000),
+            process,
+            server,
+            self.kernel.now,
+            server.now_ms(),
+            deadline,
+        )
+        self.history.runs.append(run)
+        try:
+            left = payload["work"]
+            while left > 0:
+                await asyncio.sleep(min(left, 0.25))
+                left -= 0.25
+                run.deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
+            if execution.attempt <= payload["fail"]:
+                raise RuntimeError("asked to fail")
+            run.how = "done"
+        except asyncio.CancelledError:
+            run.how = "cancelled"
+            raise
+        finally:
+            if process.alive:
+                run.end = self.kernel.now
+
+    def _home(self, partition: int) -> SimulatedServer:
+        layout = self._schedulers[0]._engine.layout
+        assert layout is not None
+        return self.network.servers[layout.partitions[partition].instance]
+
+    async def _produce(self, name: str, process: Process, scheduler: AsyncScheduler, clears: bool) -> None:
+        await _until_connected(scheduler)
+        chance = process.random
+        known: dict[str, Job] = {}
+        while self.kernel.now < _FAULTS_UNTIL:
+            await asyncio.sleep(chance.expovariate(1.0))
+            choice = chance.random()
+            if not known or choice < 0.5:
+                job = self._job(f"{name}-{len(known)}", 1, process)
+                known[job.id] = job
+                await self._assign(scheduler, job)
+                continue
+            job = known[chance.choice(list(known))]
+            if choice < 0.65:
+                job.version += 1
+                job.fail = chance.choice([0, 0, 1, 5])
+                await self._assign(scheduler, job)
+            elif choice < 0.75:
+                call = Call("reschedule", job.id, self.kernel.now)
+                await self._do(call, scheduler.reschedule_task(job.id, delay=chance.uniform(0, 15)))
+            elif choice < 0.87:
+                await self._do(Call("run_now", job.id, self.kernel.now), scheduler.run_task_now(job.id))
+            elif choice < 0.99 or not clears:
+                await self._do(Call("remove", job.id, self.kernel.now), scheduler.remove_task(job.id))
+            else:
+                calls = [Call("clear", task_id, self.kernel.now) for task_id in known]
+                self.history.calls += calls
+                await self._do(calls[0], scheduler.clear_all_tasks(), recorded=True)
+
+    def _job(self, task_id: str, version: int, process: Process) -> Job:
+        chance = process.random
+        due = None if chance.random() < 0.2 else round(process.time() + chance.uniform(-3, 25), 3)
+        interval = chance.choice([None, None, None, 0.5, 2.0, 3.0, 7.0])
+        # Together less than the workers can do: overload has tests of its own.
+        work = chance.choice([0.0, 0.05, 0.3, self.lease * 0.8, self.lease * 1.5]) if interval is None else 0.05
+        return Job(task_id, due, interval, version, work, chance.choice([0, 0, 0, 1, 5]))
+
+    async def _assign(self, scheduler: AsyncScheduler, job: Job) -> None:
+        due = None if job.execute_on is None else round(job.execute_on * 1000)
+        interval = None if job.reschedule_interval is None else round(job.reschedule_interval * 1000)
+        # Whoever is not told the outcome may try again: that must be safe.
+        for _ in range(scheduler._engine.world.random.choice([1, 20])):
+            call = Call("assign", job.id, self.kernel.now, job.version, due, interval)
+            await self._do(call, scheduler.assign_task(job))
+            if call.outcome == "ok":
+                return
+            await asyncio.sleep(0.3)
+
+    async def _do(self, call: Call, action: Any, *, recorded: bool = False) -> None:
+        if not recorded:
+            self.history.calls.append(call)
+        try:
+            call.result = await action
+            call.outcome = "ok"
+        except PartitionUnavailable as error:
+            call.outcome = "unknown" if error.unknown_outcome else "failed"
+        call.end = self.kernel.now
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def _happen(self, happening: Happening) -> None:
+        kind = happening.kind
+        if kind in ("crash", "stall", "deploy"):
+            self._strike_worker(happening)
+            return
+        server = self.servers[happening.which]
+        self.plan.injected[kind] += 1
+        if kind == "clock-step":
+            server.clock += happening.amount
+            self.history.steps.append((server.name, self.kernel.now, happening.amount))
+        elif kind == "script-flush":
+            server.forget_scripts()
+        elif kind == "hang-up":
+            server.break_connections()
+        elif kind == "unreachable":
+            for process, _ in self.crew.values():
+                self.plan.cut_off(process, server, happening.amount)
+            server.break_connections()
+        elif server.up:
+            server.stop()
+            losing = kind == "down-losing-writes"
+            self.kernel.after(happening.amount, self._back, server, self.kernel.now if losing else None)
+
+    def _back(self, server: SimulatedServer, lost_since: float | None) -> None:
+        if lost_since is None:
+            server.restart()
+            return
+        seconds = self.kernel.now - lost_since + LOSS_SECONDS
+        commands = server.restart(seconds)
+        if commands:
+            self.history.lost(server, seconds, commands)
+
+    def _strike_worker(self, happening: Happening) -> None:
+        crew = list(self.crew.values())
+        if not crew:
+            return
+        process, scheduler = crew[happening.which % len(crew)]
+        self.plan.injected[happening.kind] += 1
+        if happening.kind == "crash":
+            process.crash()
+        elif happening.kind == "stall":
+            process.stall(happening.amount)
+            self.history.stalls.append((process, self.kernel.now, happening.amount))
+        else:
+            process.spawn(self._deploy(process, scheduler, happening.amount))
+
+    async def _deploy(self, process: Process, scheduler: AsyncScheduler, grace: float) -> None:
+        await scheduler.stop_task_execute(grace)
+        process.crash()
+
+    def _supervise(self) -> None:
+        """Replaces workers that have died."""
+        for name, (process, _) in list(self.crew.items()):
+            if not process.alive:
+                del self.crew[name]
+                self.kernel.after(self.random.uniform(0.1, 2), self._hire)
+        self.kernel.after(0.5, self._supervise)
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Runs the seed to its end and judges it."""
+        for _ in range(self.workers):
+            self._hire()
+        producers = self.random.randint(1, 2)
+        for number in range(producers):
+            process, scheduler = self._process(f"producer-{number}")
+            process.spawn(self._produce(f"p{number}", process, scheduler, clears=producers == 1))
+        for happening in self.plan.happenings:
+            self.kernel.at(happening.time, None, self._happen, happening)
+        self._supervise()
+        self.kernel.run(_SETTLED_BY)
+        self.kernel.close()
+        violations = self.history.check(self._final(), _START + self.kernel.now, self.plan.promptness)
+        violations += [f"{type(error).__name__}: {error}" for error in self.kernel.errors]
+        return Report(
+            self.seed,
+            self.kernel.now / 3600,
+            self.history.commands,
+            len(self.history.runs),
+            self.plan.injected,
+            violations,
+            self._digest(),
+        )
+
+    def _digest(self) -> int:
+        trace = [(run.task_id, run.token, run.start, run.end, run.how) for run in self.history.runs]
+        return hash(tuple(trace)) if not trace else _stable_hash(repr(trace))
+
+    def _final(self) -> dict[str, tuple[str, Any, int]]:
+        found: dict[str, tuple[str, Any, int]] = {}
+        for server in self.servers:
+            for key in sorted(server.read(b"KEYS", b"*dead-records")):
+                for task_id, record in _pairs(server.read(b"HGETALL", key)):
+                    _, body = split_record(record)
+                    found[task_id.decode()] = server.name, None, decode_body(body).payload["version"]
+            for key in sorted(server.read(b"KEYS", b"*tasks")):
+                for task_id, record in _pairs(server.read(b"HGETALL", key)):
+                    head, body = split_record(record)
+                    version = decode_body(body).payload["version"]
+                    found[task_id.decode()] = server.name, parse_header(head), version
+        return found
+
+
+def _stable_hash(text: str) -> int:
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def _until_connected(scheduler: AsyncScheduler) -> None:
+    while True:
+        try:
+            await scheduler.start_task_accept()
+            return
+        except SchedulerError:
+            await asyncio.sleep(0.2)
+
+
+def simulate(seed: int, backends: Sequence[Backend], altered: Mapping[str, bytes] | None = None) -> Report:
+    """Runs one seed; `altered` are scripts to run in the place of the real ones, by name."""
+    for backend in backends:
+        backend.call(b"FLUSHALL")
+    return Scenario(seed, backends, altered).run()
