@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import SchedulerClosed as SchedulerClosed
     from .errors import SchedulerError as SchedulerError
     from .errors import TopologyMismatch as TopologyMismatch
+    from .locks import AsyncLock as AsyncLock
     from .locks import Lock as Lock
     from .model import AssignResult as AssignResult
     from .model import DeadTask as DeadTask
@@ -60,7 +61,7 @@ _HOMES = {
         "SchedulerError",
         "TopologyMismatch",
     ),
-    "locks": ("Lock",),
+    "locks": ("AsyncLock", "Lock"),
     "model": ("AssignResult", "DeadTask", "Event", "PartitionStats", "ScheduledTask", "Stats", "Task"),
     "options": ("Options", "StorageOptions"),
     "retry": ("Retry",),

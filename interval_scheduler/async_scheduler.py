@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .commands import Command, Reply
 from .errors import AlreadyExecuting, LockNotAcquired
-from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
+from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operation, Operations, drive_async
 from .topology import join
 from .transport.aio import AsyncTransport
 from .worker.handlers import Handler
 from .worker.worker import Confirm
+from .world import World
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ class AsyncScheduler(BaseScheduler):
     Calls made in the same turn of the loop travel together.
     """
 
-    def __init__(self, *args: Any, **fields: Any) -> None:
-        super().__init__(*args, **fields)
+    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
+        super().__init__(options, logger, world=world, **fields)
         self._transport = AsyncTransport(self._engine.endpoints)
         self._joining = asyncio.Lock()
         self._stopped = asyncio.Event()
@@ -97,11 +97,11 @@ class AsyncScheduler(BaseScheduler):
             handled.append(number)
         try:
             await self._stopped.wait()
-            if signalled:
-                await self.stop_task_execute(grace)
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
+        if signalled:
+            await self.stop_task_execute(grace)
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:
@@ -212,11 +212,11 @@ class AsyncScheduler(BaseScheduler):
 
     # -- locks -------------------------------------------------------------------------------------------------------
 
-    async def try_lock(self, name: str) -> Lock | None:
+    async def try_lock(self, name: str) -> AsyncLock | None:
         """See `Scheduler.try_lock`."""
         return await self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
 
-    async def unlock(self, lock: Lock) -> bool:
+    async def unlock(self, lock: AsyncLock) -> bool:
         """See `Scheduler.unlock`."""
         return bool(await self._run((await self._operations()).lock(lock.name, "release", lock.holder, 0)))
 
@@ -225,7 +225,7 @@ class AsyncScheduler(BaseScheduler):
         return await self._take(name, lock_milliseconds(seconds, "seconds")) is not None
 
     @asynccontextmanager
-    async def lock(self, name: str) -> AsyncIterator[Lock]:
+    async def lock(self, name: str) -> AsyncIterator[AsyncLock]:
         """See `Scheduler.lock`; use ``async with``."""
         held = await self.try_lock(name)
         if held is None:
@@ -235,12 +235,12 @@ class AsyncScheduler(BaseScheduler):
         finally:
             await self.unlock(held)
 
-    async def _take(self, name: str, ttl_ms: int) -> Lock | None:
+    async def _take(self, name: str, ttl_ms: int) -> AsyncLock | None:
         holder = new_holder()
         token = await self._run((await self._operations()).lock(check_name(name), "take", holder, ttl_ms))
-        return Lock(name, token, holder, self._extend_lock) if token else None
+        return AsyncLock(name, token, holder, self._extend_lock) if token else None
 
-    async def _extend_lock(self, lock: Lock, seconds: float) -> bool:
+    async def _extend_lock(self, lock: AsyncLock, seconds: float | timedelta) -> bool:
         ttl_ms = lock_milliseconds(seconds, "seconds")
         return bool(await self._run((await self._operations()).lock(lock.name, "extend", lock.holder, ttl_ms)))
 
@@ -256,17 +256,12 @@ class AsyncScheduler(BaseScheduler):
             if operations is None:
                 layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
+                greetings = self._engine.continuity.greetings()
+                for greeting, reply in zip(greetings, await self._transport.execute(greetings), strict=True):
+                    self._engine.continuity.greeted(greeting, reply)
                 await self._engine.watch()
             return operations
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
-        return await drive_async(operation, self._execute)
-
-    async def _execute(self, commands: Sequence[Command]) -> list[Reply]:
-        replies = await self._transport.execute(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                self._engine.note(commands, replies)
-                break
-        return replies
+        return await drive_async(operation, self._transport.execute)

@@ -9,17 +9,24 @@ from typing import Any
 _AGAIN_SECONDS = 0.05
 
 
+def is_cancelled() -> bool:
+    """Whether the running task was asked to end, though the cancellation itself may have been swallowed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels tasks and waits until all have ended; what they raise is dropped.
 
     One cancellation is not enough: before Python 3.12, ``asyncio.wait_for`` swallows one that arrives in the moment in
     which what it waits for completes, and redis-py waits that way.
     """
-    pending = set(tasks)
+    pending = list(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        done, pending = await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
-        for task in done:
-            if not task.cancelled():
+        await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
+        for task in pending:
+            if task.done() and not task.cancelled():
                 task.exception()
+        pending = [task for task in pending if not task.done()]

@@ -97,5 +97,14 @@ def by_instance(commands: Iterable[Command]) -> dict[str, list[int]]:
     return groups
 
 
+def greet(instance: str, metas: Sequence[str], run: str, tokens: Sequence[int]) -> Command:
+    """Tells partitions which run of their server serves them, and asks how it found them."""
+    return Command(instance, script("greet"), metas, (run, *tokens), repeatable=True)
+
+
+REFUSALS = (b"moved", b"absent")
+"""How the reply of a partition script begins where the partition is not there. Else with b"ok", or with the number of
+writes so far if the script wrote."""
+
 Reply = Any
 """What a script returned (a list, its status word first), or the PartitionUnavailable that came instead."""

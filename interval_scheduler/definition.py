@@ -5,27 +5,39 @@ Producers make a `Definition` of a `Task`; workers and readers get it back from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .codec import encode_payload, join_body, pack, unpack
 from .errors import CorruptRecord, InvalidTask
 from .model import Delivery, Misfire, Task
 from .retry import Retry
-from .schedule import Cron, Interval, Schedule, jitter_ms, next_slot, parse_duration, parse_execute_on, parse_interval
+from .schedule import (
+    YEAR_MS,
+    Cron,
+    Interval,
+    Schedule,
+    first_slot,
+    jitter_ms,
+    next_slot,
+    parse_duration,
+    parse_execute_on,
+    parse_interval,
+)
 
 MAX_ID_BYTES = 1024
-_DEFAULT_RETRY = Retry()
-_YEAR_MS = 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Times in ms. `payload` is decoded, `error` the newest one of a failing task."""
+    """Times in ms. `payload` is decoded, `error` the newest one of a failing task.
+
+    The defaults are what a body leaves out, and so part of what is stored: they stay, even if those of `Task` change.
+    """
 
     payload: Any
     schedule: Schedule | None = None
-    retry: Retry = _DEFAULT_RETRY
+    retry: Retry = Retry(max_retries=3, backoff=1.0, factor=2.0, max_backoff=3600.0, jitter=0.1)  # noqa: RUF009
     timeout: int | None = None
     misfire: Misfire = "coalesce"
     misfire_limit: int = 100
@@ -39,6 +51,21 @@ class Definition:
             return 0
         gap = self.jitter + 1 if self.schedule is None else next_slot(self.schedule, slot) - slot
         return jitter_ms(task_id, self.jitter, gap)
+
+
+_PLAIN = Definition(None)
+# Name in a body, name in a Definition, value that a body leaves out.
+_OPTIONS = tuple(
+    (short, name, getattr(_PLAIN, name))
+    for short, name in (
+        ("r", "retry"),
+        ("t", "timeout"),
+        ("m", "misfire"),
+        ("l", "misfire_limit"),
+        ("d", "delivery"),
+        ("j", "jitter"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +107,7 @@ def task_id_of(task: object, owner: str | None = None) -> bytes:
     if isinstance(task, Task):
         owner = type(task).__name__
         return encode_id(_member(task, "id", owner), owner)
+    _no_class(task)
     return encode_id(task, owner or "task")
 
 
@@ -92,6 +120,7 @@ def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
         InvalidTask: naming class, member, rule and fix.
     """
     if not isinstance(task, Task):
+        _no_class(task)
         raise InvalidTask(
             type(task).__name__, "task", "is not a Task", "subclass interval_scheduler.Task and pass an instance"
         )
@@ -114,20 +143,20 @@ def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
         None,
         schedule,
         retry,
-        None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=_YEAR_MS),
+        None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=YEAR_MS),
         misfire,
         limit,
         delivery,
-        parse_duration(_member(task, "jitter", owner), owner, "jitter", maximum_ms=_YEAR_MS),
+        parse_duration(_member(task, "jitter", owner), owner, "jitter", maximum_ms=YEAR_MS),
     )
     payload = encode_payload(_serialize(task, owner), owner, max_payload_bytes)
+    slot = first_slot(schedule, execute_on, now_ms)
     if execute_on is not None:
-        when, slot = f"={execute_on}", execute_on
+        when = f"={slot}"
     elif isinstance(schedule, Cron):
-        slot = next_slot(schedule, now_ms)
         when = f"~{slot}"
     else:
-        when, slot = "~", now_ms
+        when = "~"
     return Prepared(raw_id, when, definition.delay(raw_id.decode(), slot), encode_body(payload, definition))
 
 
@@ -139,37 +168,16 @@ def encode_body(payload: bytes, definition: Definition) -> bytes:
     elif isinstance(definition.schedule, Cron):
         schedule = [definition.schedule.expression, definition.schedule.tz]
     options: dict[str, object] = {}
-    if definition.retry != _DEFAULT_RETRY:
-        options["r"] = definition.retry.to_values()
-    if definition.timeout is not None:
-        options["t"] = definition.timeout
-    if definition.misfire != "coalesce":
-        options["m"] = definition.misfire
-    if definition.misfire_limit != 100:
-        options["l"] = definition.misfire_limit
-    if definition.delivery != "at_least_once":
-        options["d"] = definition.delivery
-    if definition.jitter:
-        options["j"] = definition.jitter
+    for short, name, default in _OPTIONS:
+        value = getattr(definition, name)
+        if value != default:
+            options[short] = value.to_values() if short == "r" else value
     return join_body(payload, schedule, options or None, definition.error)
 
 
 def with_error(definition: Definition, error: str | None) -> bytes:
     """The body of a record whose newest error changed."""
-    return encode_body(
-        pack(definition.payload),
-        Definition(
-            None,
-            definition.schedule,
-            definition.retry,
-            definition.timeout,
-            definition.misfire,
-            definition.misfire_limit,
-            definition.delivery,
-            definition.jitter,
-            error,
-        ),
-    )
+    return encode_body(pack(definition.payload), replace(definition, error=error))
 
 
 def decode_body(body: bytes) -> Definition:
@@ -185,19 +193,11 @@ def decode_body(body: bytes) -> Definition:
         return Definition(fields[0])
     fields += [None] * (4 - len(fields))
     payload, schedule, options, error = fields
-    options = options or {}
     try:
-        return Definition(
-            payload,
-            _decode_schedule(schedule),
-            Retry.from_values(options["r"]) if "r" in options else _DEFAULT_RETRY,
-            options.get("t"),
-            options.get("m", "coalesce"),
-            options.get("l", 100),
-            options.get("d", "at_least_once"),
-            options.get("j", 0),
-            error,
-        )
+        given = {name: options[short] for short, name, _ in _OPTIONS if short in options} if options else {}
+        if "retry" in given:
+            given["retry"] = Retry.from_values(given["retry"])
+        return Definition(payload, _decode_schedule(schedule), error=error, **given)
     except (TypeError, ValueError, KeyError) as problem:
         raise CorruptRecord(f"a stored body cannot be read ({problem}); it is left alone") from problem
 
@@ -206,6 +206,11 @@ def _decode_schedule(schedule: Any) -> Schedule | None:
     if schedule is None:
         return None
     return Interval(schedule) if isinstance(schedule, int) else Cron(schedule[0], schedule[1])
+
+
+def _no_class(task: object) -> None:
+    if isinstance(task, type) and issubclass(task, Task):
+        raise InvalidTask(task.__name__, "", "is a class", f"pass an instance, {task.__name__}(...)")
 
 
 def _member(task: Task, name: str, owner: str) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from .commands import Command, Reply
+from .continuity import Continuity
 from .errors import AlreadyExecuting
 from .events import Events, Health, Log
+from .model import Event
 from .monitor import Monitor
 from .operations import Operations
 from .options import Options
@@ -30,21 +31,35 @@ class Engine:
         self.health = Health(options.master.name, self.events, self.log)
         reach = self.world.endpoint or Endpoint
         self.endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
+        self.continuity = Continuity(self._lost)
+        for endpoint in self.endpoints.values():
+            endpoint.continuity = self.continuity
         self.layout: Layout | None = None
         self.operations: Operations | None = None
         self.worker: Worker | None = None
-        self._monitor = Monitor(
-            self.endpoints,
-            self.health,
-            f"{{{options.namespace}}}:monitor",
-            options.storage.reconnect_interval_seconds,
-            self.world,
-        )
+        self._monitor = self._new_monitor()
         self._changing = asyncio.Lock()
         self._monitoring = False
 
+    def _new_monitor(self) -> Monitor:
+        return Monitor(
+            self.endpoints,
+            self.health,
+            f"{{{self.options.namespace}}}:monitor",
+            self.options.storage.reconnect_interval_seconds,
+            self.world,
+        )
+
+    def _lost(self, instance: str, partitions: Mapping[int, int]) -> None:
+        lost = sum(partitions.values())
+        self.log.write(
+            "error", "an instance came back without writes that it had acknowledged", instance=instance, writes=lost
+        )
+        self.events.emit("data-loss", Event("data-loss", {"instance": instance, "partitions": dict(partitions)}))
+
     def joined(self, layout: Layout) -> Operations:
-        """Takes the topology that was read."""
+        """Takes the topology that was read. What `continuity.greetings` then says must be sent next."""
+        self.continuity.watch(layout.partitions)
         self.layout = layout
         self.operations = Operations(layout, self.options, self.world)
         self.health.joined = True
@@ -52,12 +67,6 @@ class Engine:
         if idle:
             self.log.write("warning", "instances own no partitions and idle until a rebalance", instances=idle)
         return self.operations
-
-    def note(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
-        """Notices from replies which instances were lost."""
-        for command, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, Exception):
-                self.health.down(command.instance, getattr(reply, "reason", str(reply)))
 
     async def watch(self) -> None:
         """Starts to watch the instances."""
@@ -76,7 +85,6 @@ class Engine:
                 self.options,
                 self.endpoints,
                 self._monitor,
-                self.health,
                 self.events,
                 self.log,
                 self.world,
@@ -87,10 +95,19 @@ class Engine:
             self.worker = worker
 
     async def stop_worker(self, grace: float | None) -> None:
+        if self.worker is not None:
+            self.worker.refuse_to_wait_for_itself()
         async with self._changing:
             worker, self.worker = self.worker, None
             if worker is not None:
                 await worker.stop(grace)
+
+    def forked(self) -> None:
+        """Forgets what stayed behind in the parent of a forked process: its threads, tasks and connections."""
+        self.worker = None
+        self._monitor = self._new_monitor()
+        self._changing = asyncio.Lock()
+        self._monitoring = False
 
     async def close(self) -> None:
         """Stops everything on the loop. Endpoints are closed by `release`, which blocks."""

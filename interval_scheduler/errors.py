@@ -17,14 +17,27 @@ class InvalidTask(SchedulerError, ValueError):
     """A task was refused before anything was written. Mend the task and assign it again."""
 
     def __init__(self, owner: str, field: str, rule: str, fix: str) -> None:
-        """`owner` is the class or call at fault, `field` the member, `rule` what it broke, `fix` what to do."""
-        super().__init__(f"{owner}.{field} {rule}; {fix}. Nothing was written.")
+        """`owner` is the class or call at fault, `field` the member, `rule` what it broke, `fix` what to do.
+
+        Without a `field` it is the owner itself that broke the rule.
+        """
+        super().__init__(owner, field, rule, fix)
         self.field = field
         # Filled in by assign_tasks, whose earlier batches were written.
         self.created = 0
         self.updated = 0
         self.not_written: list[str] = []
         self.unknown: list[str] = []
+
+    def __str__(self) -> str:
+        owner, field, rule, fix = self.args
+        written = "Nothing was written"
+        if self.created or self.updated:
+            written = (
+                f"Before it {self.created} tasks were created and {self.updated} updated; it and the "
+                f"{len(self.not_written)} before it in its batch were not written"
+            )
+        return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}. {written}."
 
 
 class PayloadTooLarge(InvalidTask):
@@ -118,7 +131,3 @@ class LockNotAcquired(SchedulerError):
 
 class EmbeddedServerError(SchedulerError):
     """A private Redis server could not be found or started. The message says how to get one."""
-
-
-class RetriesExhausted(SchedulerError):
-    """Kept with a dead letter whose task's worker died, or did not confirm, more often than is allowed."""

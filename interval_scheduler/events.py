@@ -14,13 +14,13 @@ EVENTS = {
     "db-disconnect": "an instance was lost; called with its name",
     "db-reconnect": "an instance is back; called with its name",
     "ready": "a worker has begun to look for due tasks; called with an Event",
-    "task-started": "a handler was started; called with an Event (id, due, attempt, fencing_token)",
+    "task-started": "a handler was started; called with an Event (id, due as a datetime, attempt, fencing_token)",
     "task-done": "a run ended well; called with an Event (id, attempt)",
-    "task-retry": "a run failed and will be repeated; called with an Event (id, attempt, error)",
-    "task-dead": "a run failed for good; called with an Event (id, attempt, error)",
+    "task-retry": "a run failed and will be repeated; called with an Event (id, attempt, error text, exception)",
+    "task-dead": "a run failed for good; called with an Event (id, attempt, error text, exception)",
     "lease-lost": "a run lost its lease, or its task was removed; called with an Event (id, fencing_token)",
     "data-loss": "an instance came back without acknowledged writes; called with an Event (instance, partitions)",
-    "error": "something failed and will be tried again; called with an Event (error, where)",
+    "error": "something failed and will be tried again; called with an Event (error as an exception, where)",
 }
 """Every event, what it says, and what its callbacks get."""
 
@@ -32,10 +32,19 @@ class Log:
     """
 
     def __init__(self, logger: Any = None) -> None:
+        """
+        Raises:
+            InvalidOptions: for something that cannot log.
+        """
+        if logger is not None and not callable(getattr(logger, "warning", None)):
+            raise InvalidOptions([f"logger is {logger!r}: pass a structlog or standard library logger"])
         self._logger = logger
 
     def write(self, level: str, message: str, **fields: object) -> None:
-        """One line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler."""
+        """One line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
+
+        `exc_info` may be an exception, whose traceback structlog and the standard library then show.
+        """
         if self._logger is None:
             import structlog
 
@@ -44,19 +53,23 @@ class Log:
         if method is None:
             return
         try:
+            if fields.get("exc_info") is None:
+                fields.pop("exc_info", None)
             if hasattr(self._logger, "bind"):
                 method(message, **fields)
             elif isinstance(self._logger, logging.Logger):
-                method("%s", _text(message, fields))
+                method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
                 method(_text(message, fields))
-        except Exception:
-            # A user's logger is not ours to trust, and there is nowhere else to complain.
-            logging.getLogger("interval_scheduler").debug("the logger failed", exc_info=True)
+        except BaseException as error:  # a user's logger, or an error's own text, may do anything
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            # There is nowhere else to complain.
+            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
 
 
 def _text(message: str, fields: dict[str, object]) -> str:
-    return " ".join([message, *(f"{name}={value!r}" for name, value in fields.items())])
+    return " ".join([message, *(f"{name}={value!r}" for name, value in fields.items() if name != "exc_info")])
 
 
 class Events:
@@ -86,7 +99,9 @@ class Events:
         for callback in tuple(self._callbacks.get(event, ())):
             try:
                 callback(*args)
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: a callback must not end what it listens to
+                if isinstance(error, KeyboardInterrupt):
+                    raise
                 self._log.write("error", "an event callback failed", event_name=event, error=repr(error))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from .errors import InvalidTask
@@ -14,20 +15,29 @@ MANUAL_LOCK_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class HeldLock:
     """A lock that was taken. `fencing_token` grows with every taking: pass it on to what the lock protects."""
 
     name: str
     fencing_token: int
     holder: str = field(repr=False)
-    _extend: Callable[[Lock, float], Any] = field(repr=False, compare=False)
+    _extend: Callable[[Any, float | timedelta], Any] = field(repr=False, compare=False)
 
-    def extend(self, seconds: float = MANUAL_LOCK_SECONDS) -> Any:
-        """Makes the lock last `seconds` from now. False where it is not held any more.
 
-        A lock of an `AsyncScheduler` returns a coroutine.
-        """
-        return self._extend(self, seconds)
+class Lock(HeldLock):
+    """A lock taken by a `Scheduler`."""
+
+    def extend(self, seconds: float | timedelta = MANUAL_LOCK_SECONDS) -> bool:
+        """Makes the lock last `seconds` from now. False where it is not held any more."""
+        return bool(self._extend(self, seconds))
+
+
+class AsyncLock(HeldLock):
+    """A lock taken by an `AsyncScheduler`."""
+
+    async def extend(self, seconds: float | timedelta = MANUAL_LOCK_SECONDS) -> bool:
+        """Makes the lock last `seconds` from now. False where it is not held any more."""
+        return bool(await self._extend(self, seconds))
 
 
 def new_holder() -> str:

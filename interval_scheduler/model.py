@@ -20,48 +20,26 @@ Delivery = Literal["at_least_once", "at_most_once"]
 class Task:
     """What the application schedules. Subclass it with properties, plain attributes or as a dataclass.
 
-    `id` and `serialize` are required; everything else has a default.
+    `id` and `serialize` are required; everything else has a default:
+
+    - ``id``: a str, the identity of the task: not empty, at most 1,024 bytes of UTF-8. The same id is the same task.
+    - ``execute_on``: the first due time: aware datetime, unix seconds, or None for as soon as possible (Cron: next
+      match).
+    - ``reschedule_interval``: seconds between occurrences (rounded to 1 ms), a timedelta, a `Cron`, or None to run
+      once.
+    - ``retry``: a `Retry`: how often and when a run that failed is repeated.
+    - ``timeout``: seconds (or a timedelta) a run may take; None for as long as it likes.
+    - ``misfire``: what becomes of occurrences that were missed: ``"coalesce"`` into one run, ``"skip"`` to the
+      latest, or ``"all"``.
+    - ``misfire_limit``: the most missed occurrences that ``misfire="all"`` makes up for: the newest ones.
+    - ``delivery``: whether a run whose worker died is repeated, ``"at_least_once"``, or kept as a dead letter with
+      unknown outcome, ``"at_most_once"``.
+    - ``jitter``: seconds (or a timedelta) over which tasks are spread: each id is always late by the same part of it.
     """
 
-    if TYPE_CHECKING:
-        # To a type checker these are read-only, so that a subclass may use a property, an attribute or a field.
-        @property
-        def id(self) -> str:
-            """The identity of the task: not empty, at most 1,024 bytes of UTF-8. The same id is the same task."""
-
-        @property
-        def execute_on(self) -> datetime | float | None:
-            """The first due time: aware datetime, unix seconds, or None for as soon as possible (Cron: next match)."""
-
-        @property
-        def reschedule_interval(self) -> float | timedelta | Cron | None:
-            """Seconds between occurrences (rounded to 1 ms), a timedelta, a Cron, or None to run once."""
-
-        @property
-        def retry(self) -> Retry:
-            """How often and when a run that failed is repeated."""
-
-        @property
-        def timeout(self) -> float | timedelta | None:
-            """Seconds a run may take; None for as long as it likes."""
-
-        @property
-        def misfire(self) -> Misfire:
-            """What becomes of occurrences that were missed: one run for all, none, or each (up to the limit)."""
-
-        @property
-        def misfire_limit(self) -> int:
-            """The most missed occurrences that ``misfire="all"`` makes up for: the newest ones."""
-
-        @property
-        def delivery(self) -> Delivery:
-            """Whether a run whose worker died is repeated, or kept as a dead letter with unknown outcome."""
-
-        @property
-        def jitter(self) -> float | timedelta:
-            """Seconds over which tasks are spread: each id is always late by the same part of it."""
-
-    else:
+    # Type checkers do not see these. Declared as attributes they could not be properties of a subclass, declared as
+    # properties they could not be set in its __init__; both are wanted, and assigning checks every value anyway.
+    if not TYPE_CHECKING:
         execute_on = None
         reschedule_interval = None
         retry = Retry()

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .cancelling import cancel_all
+from .cancelling import cancel_all, is_cancelled
 from .events import Health
 from .transport.endpoint import Endpoint, aclose_pool
 from .world import World
@@ -43,7 +43,7 @@ class Monitor:
 
     async def _watch(self, name: str, listener: _Listener) -> None:
         pause = FIRST_RETRY_SECONDS
-        while True:
+        while not is_cancelled():
             try:
                 await listener.connect()
                 self._health.up(name)
@@ -109,7 +109,7 @@ class _Listener:
         pubsub = self._pubsub
         asked: float | None = None
         heard = loop.time()
-        while True:
+        while not is_cancelled():
             message = await pubsub.get_message(timeout=1.0)
             now = loop.time()
             if message is not None:

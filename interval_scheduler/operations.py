@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from . import commands
-from .commands import Command, Partition, Reply
+from .commands import REFUSALS, Command, Partition, Reply
 from .definition import Definition, Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TopologyMismatch
 from .model import AssignResult, DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
@@ -75,6 +75,7 @@ class Operations:
         return bool(self._answer(home, reply)[2] == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
+        _require_several(tasks, "assign_tasks", "assign_task")
         not_written: list[str] = []
         unknown: list[str] = []
         failure: PartitionUnavailable | None = None
@@ -95,6 +96,7 @@ class Operations:
 
     def remove_tasks(self, tasks: Iterable[object]) -> Operation[int]:
         """Counts what was removed."""
+        _require_several(tasks, "remove_tasks", "remove_task")
         homes: dict[Partition, list[bytes]] = {}
         for task_id in dict.fromkeys(task_id_of(task) for task in tasks):
             homes.setdefault(self._layout.home(task_id), []).append(task_id)
@@ -249,6 +251,8 @@ class Operations:
         return sorted(letters, key=lambda letter: (letter.last, letter.id))
 
     def retry_dead_tasks(self, ids: Iterable[str] | None) -> Operation[int]:
+        if ids is not None:
+            _require_several(ids, "retry_dead_tasks", "retry_dead_tasks([id])")
         wanted = None if ids is None else {encode_id(task_id, "retry_dead_tasks") for task_id in ids}
         revived = 0
         for partition in self._layout.partitions:
@@ -453,13 +457,19 @@ def check(home: Partition, reply: Reply) -> list[Any]:
     """
     if isinstance(reply, PartitionUnavailable):
         raise reply
-    if reply[0] != b"ok":
+    if reply[0] in REFUSALS:
         what = "has moved" if reply[0] == b"moved" else "is gone: its data was lost, or belongs to another server"
         raise TopologyMismatch(
             f"partition {home.number} on instance {home.instance!r} {what}. Nothing was written; "
             "reconnect, and restore the data of the instance if this goes on."
         )
     return reply  # type: ignore[no-any-return]
+
+
+def _require_several(tasks: object, method: str, single: str) -> None:
+    """A text is an iterable too, and its letters may be ids."""
+    if isinstance(tasks, str | bytes) or not isinstance(tasks, Iterable):
+        raise InvalidTask(method, "tasks", f"is {tasks!r}", f"pass a list or another iterable; for one use {single}")
 
 
 def _chunks(tasks: Sequence[Prepared]) -> Iterator[list[Prepared]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -29,7 +30,13 @@ ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_LEASE_SECONDS": "lease_seconds",
     "INTERVAL_SCHEDULER_MAX_PAYLOAD_BYTES": "max_payload_bytes",
 }
-"""Environment variable to option; ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs separated by commas or spaces."""
+"""Environment variable to option.
+
+``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
+"""
+_PREFIX = "INTERVAL_SCHEDULER_"
+_NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
+"""Variables with the prefix that are for the tests."""
 
 DEFAULT_URL = "redis://localhost:6379/0"
 
@@ -129,22 +136,27 @@ def load_options(
     problems: list[str] = []
     values = _flatten(given, problems)
     values |= _flatten(dict(overrides or {}), problems)
+    variables = os.environ if environment is None else environment
+    _warn_of_unknown(variables)
+    labels = {name: f"storage.{name}" if name in _STORAGE_FIELDS else name for name in _STORAGE_FIELDS | _TOP_FIELDS}
     for variable, name in ENVIRONMENT.items():
-        if text := (os.environ if environment is None else environment).get(variable):
+        if text := variables.get(variable):
             values[name] = _from_environment(name, text)
+            labels[name] += f" (from the environment variable {variable})"
 
     for name in values.keys() & _RANGES.keys():
-        values[name] = _in_range(name, values[name], problems)
+        values[name] = _in_range(name, labels[name], values[name], problems)
     namespace = values.get("namespace", "x")
     if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
-        problems.append(f"namespace is {namespace!r}: use 1 to 100 letters, digits, '_', '.' or '-'")
+        problems.append(f"{labels['namespace']} is {namespace!r}: use 1 to 100 letters, digits, '_', '.' or '-'")
 
-    instances = _instances(values.pop("instances", (DEFAULT_URL,)), problems)
+    instances = _instances(values.pop("instances", (DEFAULT_URL,)), labels["instances"], problems)
     master = values.get("master_index", 0)
     if isinstance(master, int) and instances and master >= len(instances):
-        problems.append(
-            f"storage.master_index is {master}: there are {len(instances)} instances, use 0 to {len(instances) - 1}"
-        )
+        allowed = "use 0 (there is one instance)"
+        if len(instances) > 1:
+            allowed = f"there are {len(instances)} instances, use 0 to {len(instances) - 1}"
+        problems.append(f"{labels['master_index']} is {master}: {allowed}")
     if problems:
         raise InvalidOptions(problems)
     storage = {name: values.pop(name) for name in _STORAGE_FIELDS & values.keys()}
@@ -163,18 +175,18 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
     if isinstance(given, Sequence) and not isinstance(given, bytes):
         return {"instances": list(given)}
     if not isinstance(given, Mapping):
-        problems.append(f"options are a {type(given).__name__}: use a URL, a list of URLs, a mapping or Options")
+        problems.append(f"options are {_kind(given)}: use a URL, a list of URLs, a mapping or Options")
         return {}
     flat = dict(given)
     storage = flat.pop("storage", {})
     if isinstance(storage, StorageOptions):
         storage = {name: getattr(storage, name) for name in _STORAGE_FIELDS}
     if not isinstance(storage, Mapping):
-        problems.append(f"storage is a {type(storage).__name__}: use a mapping such as {{'instances': […]}}")
+        problems.append(f"storage is {_kind(storage)}: use a mapping such as {{'instances': […]}}")
         storage = {}
     known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
     problems += [f"storage.{name} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
-    known = f"use storage, {', '.join(sorted(_TOP_FIELDS))}"
+    known = f"use storage, {', '.join(sorted(_TOP_FIELDS))}, or of the storage {', '.join(sorted(_STORAGE_FIELDS))}"
     problems += [f"{name} is unknown: {known}" for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS]
     flat |= storage
     return {name: value for name, value in flat.items() if name in _TOP_FIELDS | _STORAGE_FIELDS}
@@ -184,48 +196,91 @@ def _from_environment(name: str, text: str) -> object:
     if name == "namespace":
         return text
     if name == "instances":
-        return re.split(r"[,\s]+", text.strip())
+        # A comma inside a URL, as between Sentinels, separates nothing.
+        parts = [part.strip(",") for part in text.split()]
+        entries = [entry for part in parts for entry in re.split(r",+(?=(?:[^,=/]+=)?[a-z+]+://)", part)]
+        return [named_instance(entry) for entry in entries if entry]
     try:
         return int(text) if _RANGES[name][2] else float(text)
     except ValueError:
         return text  # the range check names it
 
 
-def _in_range(name: str, value: Any, problems: list[str]) -> Any:
+def named_instance(text: str) -> Any:
+    """An entry of ``storage.instances`` from a URL, or from NAME=URL as environment and command line have it."""
+    name, separator, url = text.partition("=")
+    return {"name": name, "url": url} if separator and "://" not in name else text
+
+
+def _warn_of_unknown(variables: Mapping[str, str]) -> None:
+    """A misspelt variable would otherwise just have no effect."""
+    unknown = sorted(
+        variable
+        for variable in variables
+        if variable.startswith(_PREFIX) and variable not in ENVIRONMENT and variable not in _NO_OPTIONS
+    )
+    if unknown:
+        warnings.warn(
+            f"unknown environment variables: {', '.join(unknown)}; use {', '.join(ENVIRONMENT)}",
+            stacklevel=_level_of_caller(),
+        )
+
+
+def _level_of_caller() -> int:
+    """The stacklevel, for a warning of the calling function, of the first frame outside of this package."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        level += 1
+        frame = frame.f_back
+    return level
+
+
+def _kind(value: object) -> str:
+    """The type of a value with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
     if isinstance(value, timedelta) and not whole:
         value = value.total_seconds()
     fits = isinstance(value, int) or (isinstance(value, float) and not whole)
     # Written so that NaN, which compares as false, is refused.
     if isinstance(value, bool) or not fits or not lowest <= value <= highest:
-        label = f"storage.{name}" if name in _STORAGE_FIELDS else name
         number = "a whole number" if whole else "seconds"
         problems.append(f"{label} is {value!r}: use {number} from {lowest:,} to {highest:,}")
     return value
 
 
-def _instances(given: object, problems: list[str]) -> list[Instance]:
+def _instances(given: object, label: str, problems: list[str]) -> list[Instance]:
     if isinstance(given, str | Mapping | Instance):
         given = [given]
     if not isinstance(given, Sequence) or isinstance(given, bytes) or not given:
-        problems.append("storage.instances must be a list of at least one URL or mapping")
+        problems.append(f"{label} must be a list of at least one URL or mapping")
         return []
     instances = []
     for position, entry in enumerate(given):
         try:
             instances.append(_instance(entry))
         except ValueError as error:
-            problems.append(f"storage.instances[{position}]: {error}")
+            problems.append(f"{label.replace('instances', f'instances[{position}]', 1)}: {error}")
     names = [instance.name for instance in instances]
     problems += [
-        f"storage.instances: {name!r} is there {names.count(name)} times; give each instance its own name"
+        f"{label}: {name!r} is there {names.count(name)} times; give each instance its own name"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
-    if len(instances) > 1 and not problems and not all(i.named for i in instances if i.kind in ("redis", "sentinel")):
+    # What is an Instance already was loaded, and warned of, before.
+    unnamed = any(
+        not instance.named and instance.kind in ("redis", "sentinel") and not isinstance(entry, Instance)
+        for instance, entry in zip(instances, given, strict=False)
+    )
+    if len(instances) > 1 and not problems and unnamed:
         warnings.warn(
             "instances without a name are known by their address: "
             "give each a 'name', so that it can move to another address",
-            stacklevel=4,
+            stacklevel=_level_of_caller(),
         )
     return instances
 
@@ -237,7 +292,7 @@ def _instance(entry: object) -> Instance:
     if isinstance(entry, str):
         return _from_url(entry)
     if not isinstance(entry, Mapping):
-        raise ValueError(f"is a {type(entry).__name__}: use a URL or a mapping")
+        raise ValueError(f"is {_kind(entry)}: use a URL or a mapping")
     values = dict(entry)
     name, weight = values.pop("name", None), values.pop("weight", 1)
     if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= 200):

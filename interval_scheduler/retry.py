@@ -8,9 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from .errors import InvalidTask
-from .schedule import parse_duration, shown
-
-_YEAR_MS = 365 * 86_400_000
+from .schedule import YEAR_MS, parse_duration, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Retry:
                 "Retry", "max_retries", f"is {shown(retries)}", "use a whole number from 0, or None for ever"
             )
         for name in ("backoff", "max_backoff"):
-            value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=_YEAR_MS)
+            value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=YEAR_MS)
             object.__setattr__(self, name, value / 1000)
         for name, lowest, highest in (("factor", 1.0, 1000.0), ("jitter", 0.0, 1.0)):
             value = getattr(self, name)

@@ -24,7 +24,8 @@ from .errors import InvalidTask
 
 MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, the last one a datetime can tell."""
-CENTURY_MS = 100 * 365 * 86_400_000
+YEAR_MS = 365 * 86_400_000
+CENTURY_MS = 100 * YEAR_MS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
 _DAY = 86_400
@@ -84,10 +85,10 @@ Schedule = Interval | Cron
 
 
 def first_slot(schedule: Schedule | None, execute_on: int | None, now: int) -> int:
-    """The slot a new task starts with: its explicit time, else the first match of a Cron from `now` on, else `now`."""
+    """The slot a new task starts with: its explicit time, else the first match of a Cron after `now`, else `now`."""
     if execute_on is not None:
         return execute_on
-    return _next_match(schedule, now - 1) if isinstance(schedule, Cron) else now
+    return next_slot(schedule, now) if isinstance(schedule, Cron) else now
 
 
 def next_slot(schedule: Schedule, slot: int) -> int:
@@ -292,7 +293,7 @@ def _plan(expression: str) -> _Plan:
     try:
         parsed: Any = CronSim(expression, datetime(2022, 1, 1))
     except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
-        fix = 'use five fields, such as "*/5 * * * *", and dates that exist'
+        fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
         raise InvalidTask("Cron", "expression", f"{shown(expression)} is wrong: {error}", fix) from error
     # cronsim 2.6 knows no seconds.
     fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
@@ -326,6 +327,10 @@ def parse_interval(value: object, owner: str) -> Schedule | None:
     """
     if value is None or isinstance(value, Cron | Interval):
         return value
+    if isinstance(value, str):
+        cron = shown(value) if len(value.split()) in (5, 6) else '"*/5 * * * *"'
+        fix = f"use Cron({cron}) for a cron expression, or seconds as a number, or a timedelta"
+        raise InvalidTask(owner, "reschedule_interval", f"is the str {shown(value)}", fix)
     return Interval(parse_duration(value, owner, "reschedule_interval", minimum_ms=1, maximum_ms=CENTURY_MS))
 
 
@@ -371,7 +376,10 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
         negative = seconds < 0
     milliseconds = -(-microseconds // 1000)
     if negative or milliseconds > MAX_MS:
-        raise InvalidTask(owner, "execute_on", f"is {shown(value)}", "use a time from 1970 to 9999")
+        fix = "use a time from 1970 to 9999"
+        if MAX_MS < milliseconds <= MAX_MS * 1000:
+            fix += " (in seconds, not milliseconds?)"
+        raise InvalidTask(owner, "execute_on", f"is {shown(value)}", fix)
     return milliseconds
 
 

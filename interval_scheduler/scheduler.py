@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .commands import Command, Reply
-from .errors import AlreadyExecuting, LockNotAcquired
+from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
+from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operation, Operations, drive
@@ -20,6 +21,7 @@ from .topology import join
 from .transport.blocking import BlockingTransport
 from .worker.handlers import Handler
 from .worker.worker import Confirm
+from .world import World
 
 T = TypeVar("T")
 
@@ -31,11 +33,12 @@ class Scheduler(BaseScheduler):
     reading do not pass through it. See `AsyncScheduler` for the same with coroutines.
     """
 
-    def __init__(self, *args: Any, **fields: Any) -> None:
-        super().__init__(*args, **fields)
+    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
+        super().__init__(options, logger, world=world, **fields)
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: _LoopThread | None = None
         self._joining = threading.Lock()
+        self._closing = threading.Lock()
         self._stopped = threading.Event()
 
     __init__.__doc__ = BaseScheduler.__init__.__doc__
@@ -48,14 +51,18 @@ class Scheduler(BaseScheduler):
 
     def close(self) -> None:
         """Stops executing (waiting for running handlers) and accepting, and lets go of every connection."""
-        if self._closed:
-            return
-        self._accepting = False
-        if self._loop is not None:
-            self._loop.run(self._engine.close())
-            self._loop.close()
-            self._loop = None
-        self._closed = True
+        if self._loop is not None and self._engine.worker is not None:
+            self._engine.worker.refuse_to_wait_for_itself()
+        with self._closing:
+            if self._closed:
+                return
+            self._accepting = False
+            self._notice_fork()
+            if self._loop is not None:
+                self._loop.run(self._engine.close())
+                self._loop.close()
+                self._loop = None
+            self._closed = True
         self._stopped.set()
         self._transport.close()
         self._engine.release()
@@ -85,6 +92,7 @@ class Scheduler(BaseScheduler):
         Raises:
             AlreadyExecuting: where it runs already.
         """
+        self._notice_fork()
         if self.executing_tasks:
             raise AlreadyExecuting
         self._connected()
@@ -93,12 +101,19 @@ class Scheduler(BaseScheduler):
 
     def stop_task_execute(self, grace: float | None = None) -> None:
         """Stops claiming, releases what has not begun, and waits for running handlers, at most `grace` seconds."""
+        self._notice_fork()
+        if self._engine.worker is not None:
+            # Here, where it is known who calls.
+            self._engine.worker.refuse_to_wait_for_itself()
         if self._loop is not None:
             self._on_loop(self._engine.stop_worker(grace))
         self._stopped.set()
 
     def wait(self, grace: float | None = None) -> None:
-        """Blocks until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds."""
+        """Blocks until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds.
+
+        A second signal does what it would have done without this method.
+        """
         signalled = threading.Event()
         previous: dict[signal.Signals, Any] = {}
 
@@ -113,18 +128,21 @@ class Scheduler(BaseScheduler):
             # The timeout only lets the main thread run its signal handlers on every platform.
             while not self._stopped.wait(1.0):
                 continue
-            if signalled.is_set():
-                self.stop_task_execute(grace)
         finally:
+            # A second signal does what it did before: it does not wait for handlers.
             for handled, handler in previous.items():
                 signal.signal(handled, handler)
+        if signalled.is_set():
+            self.stop_task_execute(grace)
 
     def _set_concurrency(self, value: int) -> None:
-        async def change() -> None:
+        def change() -> None:
             if self._engine.worker is not None:
                 self._engine.worker.concurrency = value
 
-        self._on_loop(change())
+        self._notice_fork()
+        if self._loop is not None:
+            self._loop.call(change)
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -296,7 +314,7 @@ class Scheduler(BaseScheduler):
         token = self._run(self._operations.lock(check_name(name), "take", holder, ttl_ms))
         return Lock(name, token, holder, self._extend_lock) if token else None
 
-    def _extend_lock(self, lock: Lock, seconds: float) -> bool:
+    def _extend_lock(self, lock: Lock, seconds: float | timedelta) -> bool:
         ttl_ms = lock_milliseconds(seconds, "seconds")
         return bool(self._run(self._operations.lock(lock.name, "extend", lock.holder, ttl_ms)))
 
@@ -313,40 +331,64 @@ class Scheduler(BaseScheduler):
             if operations is None:
                 layout = self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
+                greetings = self._engine.continuity.greetings()
+                for greeting, reply in zip(greetings, self._transport.execute(greetings), strict=True):
+                    self._engine.continuity.greeted(greeting, reply)
                 self._on_loop(self._engine.watch())
             return operations
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
-        return drive(operation, self._execute)
-
-    def _execute(self, commands: Sequence[Command]) -> list[Reply]:
-        replies = self._transport.execute(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                self._engine.note(commands, replies)
-                break
-        return replies
+        return drive(operation, self._transport.execute)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        self._notice_fork()
         if self._loop is None:
-            self._loop = _LoopThread()
+            self._loop = _LoopThread(self._engine.log)
         return self._loop.run(coroutine)
+
+    def _notice_fork(self) -> None:
+        if self._loop is not None and self._loop.pid != os.getpid():
+            self._loop = None
+            self._engine.forked()
 
 
 class _LoopThread:
     """An event loop in a daemon thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log) -> None:
+        self.pid = os.getpid()
+        self._log = log
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="interval-scheduler", daemon=True)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="interval-scheduler", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._loop.run_forever()
+            except (
+                BaseException
+            ) as error:  # a task that a handler started called sys.exit: that ends neither us nor others
+                self._log.write("error", "a task of a handler tried to end the process", error=repr(error))
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Calls a function there, and does not wait."""
+        self._loop.call_soon_threadsafe(function, *args)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine there, and waits for it here."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise SchedulerError(
+                "this was called on the scheduler's own event loop (in a coroutine handler or a callback), which would "
+                "wait for itself: call it from another thread, for example by asyncio.to_thread()."
+            )
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -48,11 +48,16 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a run; `error` for a failed or abandoned one, `delay` in ms for one released for later."""
+    """The end of a run; `error` for a failed or abandoned one, and the `exception` its handler raised.
+
+    One released for later waits `delay` ms; one whose occurrence is not due yet waits until `due`.
+    """
 
     end: End
     error: str = ""
     delay: int = 0
+    due: int = 0
+    exception: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,13 @@ def begin(task_id: str, header: Header, definition: Definition, now: int) -> Sta
     slot, due = header.grid, header.due
     if CONFIRMED in header.flags:
         return Start(slot, due, Outcome(End.DONE))
-    if header.strikes and supersedes(header, definition.schedule is not None):
+    if supersedes(header, definition.schedule is not None):
         # The run that lapsed is over, and what was asked for while it ran wins over its outcome.
         return Start(slot, due, Outcome(End.RELEASED))
     if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
         return Start(slot, due, Outcome(End.ABANDONED, "was not confirmed before its lease ended"))
-    if header.strikes and definition.delivery == "at_most_once":
-        return Start(slot, due, Outcome(End.ABANDONED, "outcome unknown: the worker that ran it did not report back"))
+    if definition.delivery == "at_most_once" and (header.strikes or UNCONFIRMED_LAPSE in header.flags):
+        return Start(slot, due, Outcome(End.ABANDONED, "outcome unknown: the run that had begun was not reported"))
     if header.strikes >= MAX_STRIKES:
         return Start(slot, due, Outcome(End.ABANDONED, f"its worker vanished {header.strikes} times while running it"))
     if _misfired(task_id, header, definition, now):
@@ -104,6 +109,9 @@ def begin(task_id: str, header: Header, definition: Definition, now: int) -> Sta
             slot = missed_slots(definition.schedule, slot, now, definition.misfire_limit)[0]
         if slot != header.grid:
             due = slot + definition.delay(task_id, slot)
+    if due > now:
+        # A skipped misfire whose jitter ends later.
+        return Start(slot, due, Outcome(End.RELEASED, due=due))
     return Start(slot, due)
 
 
@@ -138,7 +146,7 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     if outcome.end is End.UNCONFIRMED and not superseded:
         return Settlement(header.moved(flags=_without(header.flags, UNCONFIRMED_LAPSE) + UNCONFIRMED))
     if outcome.end is End.RELEASED and not superseded:
-        return Settlement(_released(header, outcome, now))
+        return Settlement(_released(live, outcome, now))
     if outcome.end is End.FAILED and not superseded:
         attempt = header.attempt + 1
         if definition.retry.allows(attempt):
@@ -161,8 +169,11 @@ def supersedes(header: Header, recurs: bool) -> bool:
     return kind != "~" or not recurs
 
 
-def _released(header: Header, outcome: Outcome, now: int) -> Header:
+def _released(live: Live, outcome: Outcome, now: int) -> Header:
+    header = live.header
     flags = _without(header.flags, UNCONFIRMED, UNCONFIRMED_LAPSE)
+    if outcome.due:
+        return header.moved(state=SCHEDULED, token=0, slot=live.slot, due=outcome.due, flags=flags)
     if header.attempt or header.strikes or outcome.delay:
         due = max(header.due, now + outcome.delay) if outcome.delay else header.due
         return header.moved(state=RETRYING, token=0, slot=header.grid, due=due, flags=flags)

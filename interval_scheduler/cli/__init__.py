@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import SchedulerError
+from . import doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,26 +49,39 @@ def _parser() -> argparse.ArgumentParser:
         "worker",
         help="run a handler for due tasks",
         description="Runs worker processes that call HANDLER for every task that comes due, until SIGTERM or SIGINT, "
-        "which let running handlers finish.",
+        "which let running handlers finish. What is typed here wins over environment variables.",
     )
     worker.add_argument("handler", metavar="MODULE:HANDLER", help="a function or coroutine function handler(payload)")
     worker.add_argument(
         "--url",
         action="append",
-        required=True,
+        required=not os.environ.get("INTERVAL_SCHEDULER_INSTANCES"),
         metavar="URL",
-        help="a Redis instance; repeat for several; NAME=URL names it",
+        help="a Redis instance; repeat for several; NAME=URL names it (default: INTERVAL_SCHEDULER_INSTANCES)",
+    )
+    worker.add_argument(
+        "--confirm",
+        choices=("auto", "manual"),
+        default="auto",
+        help="manual: a run is done only when confirm_task is called for it (default auto)",
     )
     worker.add_argument("--namespace", help="default: interval-scheduler")
     worker.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default 1)")
     worker.add_argument("--concurrency", type=int, metavar="N", help="most handlers at once in a process (default 100)")
     worker.add_argument("--lease-seconds", type=float, metavar="S", help="default 15")
     worker.add_argument("--task-interval-seconds", type=float, metavar="S", help="bucket width (default 60)")
+    worker.add_argument(
+        "--check-tasks-every-seconds",
+        type=float,
+        metavar="S",
+        help="longest time between two looks at all partitions (default 10)",
+    )
     worker.add_argument("--partitions", type=int, metavar="N", help="default 64")
     worker.add_argument(
         "--grace", type=float, metavar="S", help="wait at most this long for running handlers (default: for ever)"
     )
     worker.set_defaults(run=_run_worker)
+    doctor.register(commands)
     return parser
 
 

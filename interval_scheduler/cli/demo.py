@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -19,9 +20,12 @@ from typing import Any, Protocol
 from ..embedded import find_server_binary
 from ..errors import EmbeddedServerError
 from ..model import Task
+from ..options import ENVIRONMENT
 from ..scheduler import Scheduler
 from .demo_ledger import KILL_AFTER, LEASE_SECONDS, ONE_OFFS, PATIENCE, RECURRING, RUN_SECONDS, Ledger
 from .demo_worker import recorder
+
+_LOGGER = logging.getLogger("interval_scheduler")  # silent: the demo shows everything itself
 
 
 @dataclass
@@ -45,11 +49,16 @@ class Screen(Protocol):
 
 def run(*, plain: bool) -> int:
     """Runs the demo; 0 only if every occurrence ran once and on time."""
-    logging.getLogger("interval_scheduler").setLevel(logging.CRITICAL)
+    _LOGGER.setLevel(logging.CRITICAL + 1)
+    for variable in ENVIRONMENT:
+        # The demo runs on servers of its own, whatever this shell is set up for; its workers inherit this.
+        os.environ.pop(variable, None)
     with tempfile.TemporaryDirectory(prefix="interval-scheduler-") as folder:
         try:
             binary = find_server_binary()
         except EmbeddedServerError as error:
+            if not all(map(importlib.util.find_spec, ("fakeredis", "lupa"))):
+                raise
             print(f"WARNING: {error}\nWARNING: running in memory instead; the worker is stopped, not killed.\n")
             urls, processes = ["memory://demo-a", "memory://demo-b"], False
         else:
@@ -66,7 +75,7 @@ def _run(folder: Path, urls: list[str], processes: bool, plain: bool) -> int:
     }
     path = folder / "runs"
     path.touch()
-    with Scheduler(options, _Silent()) as scheduler, contextlib.ExitStack() as stack:
+    with Scheduler(options, _LOGGER) as scheduler, contextlib.ExitStack() as stack:
         scheduler.start_task_accept()
         workers = [_start(stack, options, str(path), name, processes) for name in ("worker 1", "worker 2")]
         for worker in workers:
@@ -166,7 +175,7 @@ class _ThreadWorker:
 
     def __init__(self, options: dict[str, Any], path: str, name: str) -> None:
         self.name = name
-        self._scheduler = Scheduler(options, _Silent())
+        self._scheduler = Scheduler(options, _LOGGER)
         self._scheduler.start_task_execute(recorder(path, name))
 
     def wait_ready(self) -> None:
@@ -177,10 +186,6 @@ class _ThreadWorker:
 
     def stop(self) -> None:
         self._scheduler.close()
-
-
-class _Silent:
-    """A logger for a program that shows everything itself."""
 
 
 @contextlib.contextmanager
@@ -211,7 +216,7 @@ class PlainScreen:
         late = ledger.lateness()
         worst = f"{late[-1]:.1f} ms" if late else "-"
         ran = sum(ledger.done(key) for key in ledger.expected)
-        kill = f"  {ledger.killed} was killed {now - ledger.killed_at:.0f} s ago" if ledger.killed else ""
+        kill = f"  {ledger.killed} was killed {max(0, int(now - ledger.killed_at))} s ago" if ledger.killed else ""
         print(f"{second:3} s  due {ledger.due_by(now):4}  ran {ran:4}  worst lateness {worst:>9}{kill}", flush=True)
 
 

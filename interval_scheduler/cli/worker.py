@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import InvalidOptions, SchedulerError
-from ..options import load_options
+from ..options import ENVIRONMENT, load_options, named_instance
 from ..scheduler import Scheduler
+from ..worker.worker import Confirm
 
 _QUICK_DEATH_SECONDS = 1.0
 """A process that dies sooner than this after its start is replaced only after a pause."""
@@ -26,28 +30,40 @@ def run(options: argparse.Namespace) -> int:
     if options.processes < 1:
         raise InvalidOptions([f"--processes is {options.processes}: use a whole number from 1"])
     fields = scheduler_options(options)
-    load_options(fields)
+    with _typed_options_win(fields):
+        load_options(fields)
     load_handler(options.handler)
     if options.processes == 1:
-        return _work(options.handler, fields, options.grace)
-    return _supervise(options.handler, fields, options.grace, options.processes)
+        return _work(options.handler, fields, options.confirm, options.grace)
+    return _supervise((options.handler, fields, options.confirm, options.grace), options.processes)
 
 
 def scheduler_options(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, as options of a scheduler."""
-    storage: dict[str, Any] = {"instances": [_instance(text) for text in options.url]}
-    fields: dict[str, Any] = {"storage": storage}
-    for name in ("namespace", "concurrency", "lease_seconds", "partitions"):
-        if getattr(options, name) is not None:
+    fields: dict[str, Any] = {}
+    if options.url:
+        fields["instances"] = [named_instance(text) for text in options.url]
+    for name in ENVIRONMENT.values():
+        if getattr(options, name, None) is not None:
             fields[name] = getattr(options, name)
-    if options.task_interval_seconds is not None:
-        storage["task_interval_seconds"] = options.task_interval_seconds
     return fields
 
 
-def _instance(text: str) -> Any:
-    name, separator, url = text.partition("=")
-    return {"name": name, "url": url} if separator and "://" not in name else text
+@contextlib.contextmanager
+def _typed_options_win(fields: dict[str, Any]) -> Iterator[None]:
+    """Hides the environment variables of what was typed.
+
+    They come back, because the handler may make schedulers of its own.
+    """
+    hidden = {
+        variable: os.environ.pop(variable)
+        for variable, name in ENVIRONMENT.items()
+        if name in fields and variable in os.environ
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def load_handler(path: str) -> Any:
@@ -72,34 +88,49 @@ def load_handler(path: str) -> Any:
     return found
 
 
-def _work(handler: str, fields: dict[str, Any], grace: float | None) -> int:
-    with Scheduler(fields) as scheduler:
-        scheduler.start_task_execute(load_handler(handler))
+def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> int:
+    function = load_handler(handler)
+    # Not Scheduler.wait: a signal during start-up, or a second one during the draining, must not kill what was claimed.
+    # Of all queues only this one may be used by a signal handler while the same thread waits at it.
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: asked.put(number))
+    with _typed_options_win(fields):
+        scheduler = Scheduler(fields)
+    with scheduler:
+        scheduler.start_task_execute(function, confirm)
         print(f"worker {os.getpid()} is ready", file=sys.stderr, flush=True)
-        scheduler.wait(grace)
-        if grace is not None and scheduler.executing_tasks:
-            scheduler.stop_task_execute(0)
+        while True:
+            with contextlib.suppress(queue.Empty):
+                asked.get(timeout=1.0)  # Windows sees a signal only between two waits
+                break
+        scheduler.stop_task_execute(grace)
     return 0
 
 
-def _child(handler: str, fields: dict[str, Any], grace: float | None) -> None:
+def _child(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> None:
     try:
-        sys.exit(_work(handler, fields, grace))
+        sys.exit(_work(handler, fields, confirm, grace))
     except SchedulerError as error:
         print(f"interval-scheduler worker: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _supervise(handler: str, fields: dict[str, Any], grace: float | None, count: int) -> int:
+def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: int) -> int:
     # Fresh interpreters: a forked one would share connections, locks and threads that are not there.
     context = multiprocessing.get_context("spawn")
     stopping = False
     children: dict[int, tuple[BaseProcess, float]] = {}
 
     def start() -> None:
-        process = context.Process(target=_child, args=(handler, fields, grace))
+        if stopping:
+            return
+        process = context.Process(target=_child, args=work)
         process.start()
         children[process.sentinel] = (process, time.monotonic())
+        # A signal that came while it started did not find it among the children.
+        if stopping:
+            process.terminate()
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopping
@@ -119,11 +150,11 @@ def _supervise(handler: str, fields: dict[str, Any], grace: float | None, count:
             process, since = children.pop(sentinel)
             process.join()
             if stopping:
-                failed += process.exitcode != 0
+                # A child that the signal kills has not come to its signal handlers yet, and so has claimed nothing.
+                failed += process.exitcode not in (0, -signal.SIGTERM)
                 continue
             print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
             if time.monotonic() - since < _QUICK_DEATH_SECONDS:
                 time.sleep(_QUICK_DEATH_SECONDS)  # a pause on purpose: what fails at once would fail again at once
-            if not stopping:
-                start()
+            start()
     return 1 if failed else 0

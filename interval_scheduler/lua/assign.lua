@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] operation  text  id of this call, which becomes the revision of what it writes
 -- ARGV[4...] tasks  id, when, delay, body  when: '=ms' explicit slot, '~ms' or '~' (now) as soon as possible; delay: ms of jitter
--- Returns: 'ok', server time in us, one letter per task: c created, u updated
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per task: c created, u updated
 -- Keeps: an existing task keeps its pending time; a running one keeps running, and what is assigned follows the run;
 --        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
 --! include partition
@@ -68,4 +68,5 @@ if #names > 0 then
   redis.call('ZADD', prefix .. 'index', unpack(index))
   announce(earliest)
 end
-return {'ok', text(now_us), table.concat(answers)}
+local reply = {'ok', text(now_us), table.concat(answers)}
+return #records > 0 and written(reply) or reply

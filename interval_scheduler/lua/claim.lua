@@ -8,7 +8,7 @@
 -- ARGV[5] suspects  tasks  how many of them may have taken a worker down before and lapsed now again
 -- ARGV[6] bytes  bytes  stop after the task that takes the records above this sum
 -- ARGV[7] first  0 or 1  whether the caller is first in line for this partition, so that nobody else need know the next time
--- Returns: 'ok', server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
 -- Keeps: every task in exactly one of bucket, retries, leases; nothing is taken before its time; tokens only grow.
 --        An expired lease is simply due again: there is no reaper. Begins with a removal, so that a full instance drains.
 --! include partition
@@ -64,6 +64,7 @@ while retries[r] and #ids < limit do
 end
 
 local reply = {'ok', stamp, '', ''}
+local wrote = false
 if #ids > 0 then
   local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
   local taken, bytes = {}, 0
@@ -74,6 +75,7 @@ if #ids > 0 then
     taken[source[count]] = (taken[source[count]] or 0) + 1
   end
   -- What was taken is the head of each set, so it goes by rank; but suspects may have been left in between.
+  wrote = true
   for name, n in pairs(taken) do
     if name == 'retries' then
       redis.call('ZREMRANGEBYRANK', prefix .. 'retries', 0, n - 1)
@@ -125,7 +127,7 @@ if ARGV[7] == '0' then
     meta[3] = false
     announce(tonumber(reply[3]))
   end
-  return reply
+  return wrote and written(reply) or reply
 end
 -- The claimer now knows the next time, so that is what others need not announce again.
 local alarm = tonumber(reply[3] ~= '' and reply[3] or reply[4])
@@ -135,4 +137,4 @@ if not alarm then
 elseif meta[3] ~= text(alarm) then
   redis.pcall('HSET', KEYS[1], 'alarm', text(alarm))
 end
-return reply
+return wrote and written(reply) or reply

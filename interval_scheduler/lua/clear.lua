@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] limit  entries  most to delete in this step
--- Returns: 'ok', server time in us, tasks deleted, 1 where there may be more or 0
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, tasks deleted, 1 where there may be more or 0
 -- Keeps: of a cleared partition only meta and the token sequence remain; what a live run reports is refused.
 --! include partition
 local limit, deleted, tasks = tonumber(ARGV[3]), 0, 0
@@ -31,4 +31,5 @@ if deleted < limit then tasks = tasks + drain(prefix .. 'retries', prefix .. 'ta
 if deleted < limit then tasks = tasks + drain(prefix .. 'leases', prefix .. 'tasks') end
 if deleted < limit then drain(prefix .. 'dead', prefix .. 'dead-records') end
 if deleted < limit and redis.call('HDEL', KEYS[1], 'alarm') == 1 then deleted = deleted + 1 end
-return {'ok', string.format('%.0f', now_us), tasks, deleted < limit and 0 or 1}
+local reply = {'ok', string.format('%.0f', now_us), tasks, deleted < limit and 0 or 1}
+return deleted > 0 and written(reply) or reply

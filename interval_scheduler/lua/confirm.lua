@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] id  text
 -- ARGV[4] token  integer  fencing token of the run
--- Returns: 'ok', server time in us, 1 confirmed or 0 not this run's to confirm, and the record where its handler has returned
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, 1 confirmed or 0 not this run's to confirm, and the record where its handler has returned
 -- Keeps: a confirmed run is never repeated, even if its worker dies before it settles: whoever claims it next only settles it.
 --! include partition
 --! include record
@@ -13,9 +13,12 @@ local id = ARGV[3]
 local record = redis.call('HGET', prefix .. 'tasks', id)
 local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record or '')
 if state ~= 'r' or token ~= ARGV[4] then return {'ok', text(now_us), 0} end
-if not string.find(flags, 'k', 1, true) then
+local wrote = not string.find(flags, 'k', 1, true)
+if wrote then
   flags = flags .. 'k'
   record = compose(state, due, revision, token, slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+  redis.call('ZREM', prefix .. 'leases', '')
   redis.call('HSET', prefix .. 'tasks', id, record)
 end
-return {'ok', text(now_us), 1, string.find(flags, 'c', 1, true) and record or nil}
+local reply = {'ok', text(now_us), 1, string.find(flags, 'c', 1, true) and record or nil}
+return wrote and written(reply) or reply

@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] limit  letters  most to delete in this step
--- Returns: 'ok', server time in us, how many were deleted
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, how many were deleted
 -- Keeps: no live task is touched.
 --! include partition
 local ids = redis.call('ZRANGE', prefix .. 'dead', 0, ARGV[3] - 1)
@@ -12,4 +12,5 @@ if #ids > 0 then
   redis.call('ZREMRANGEBYRANK', prefix .. 'dead', 0, #ids - 1)
   redis.call('HDEL', prefix .. 'dead-records', unpack(ids))
 end
-return {'ok', string.format('%.0f', now_us), #ids}
+local reply = {'ok', string.format('%.0f', now_us), #ids}
+return #ids > 0 and written(reply) or reply

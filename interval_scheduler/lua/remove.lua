@@ -4,13 +4,13 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3...] ids  text
--- Returns: 'ok', server time in us, one digit per id: 1 removed, 0 there was nothing
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one digit per id: 1 removed, 0 there was nothing
 -- Keeps: nothing of a removed task remains; what a live run of it reports is refused, because its record is gone.
 --        Begins with a removal, so that a full instance drains.
 --! include partition
 --! include record
 --! include place
-local answers = {}
+local answers, wrote = {}, false
 for i = 3, #ARGV do
   local id = ARGV[i]
   local record = redis.call('HGET', prefix .. 'tasks', id)
@@ -25,6 +25,8 @@ for i = 3, #ARGV do
     redis.call('ZREM', prefix .. 'dead', id)
     removed = 1
   end
+  wrote = wrote or removed == 1
   answers[#answers + 1] = removed
 end
-return {'ok', text(now_us), table.concat(answers)}
+local reply = {'ok', text(now_us), table.concat(answers)}
+return wrote and written(reply) or reply

@@ -6,7 +6,7 @@
 -- ARGV[3] lease  ms  the leases then end this long after now, unless they end later already
 -- ARGV[4...] runs  id, token
 -- Returns: 'ok', server time in us, one digit per run: 1 renewed, 0 lost
--- Keeps: only the holder of the newest token renews.
+-- Keeps: only the holder of the newest token renews. Begins with a removal (of nothing), so that a full instance keeps leases.
 --! include partition
 --! include record
 local ids = {}
@@ -23,5 +23,8 @@ for i = 1, #ids do
     answers[i] = '0'
   end
 end
-if #leases > 0 then redis.call('ZADD', prefix .. 'leases', 'XX', 'GT', unpack(leases)) end
+if #leases > 0 then
+  redis.call('ZREM', prefix .. 'leases', '')
+  redis.call('ZADD', prefix .. 'leases', 'XX', 'GT', unpack(leases))
+end
 return {'ok', text(now_us), table.concat(answers)}

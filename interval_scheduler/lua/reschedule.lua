@@ -6,7 +6,7 @@
 -- ARGV[3] operation  text  id of this call, which becomes the revision
 -- ARGV[4] id  text
 -- ARGV[5] when  '=ms' a time, or '+ms' that long after now
--- Returns: 'ok', server time in us, 1 moved or 0 unknown id
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, 1 moved or 0 unknown id
 -- Keeps: an unknown id creates nothing; while the task runs, the move wins over the outcome of the run.
 --! include partition
 --! include record
@@ -39,4 +39,4 @@ if due ~= old then
   end
   announce(moment)
 end
-return {'ok', text(now_us), 1}
+return written({'ok', text(now_us), 1})

@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] operation  text  id of this call, which becomes the revision
 -- ARGV[4...] letters  id, dead letter as it was read, body of the task
--- Returns: 'ok', server time in us, one digit per letter: 1 revived, 0 the letter changed or is gone
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one digit per letter: 1 revived, 0 the letter changed or is gone
 -- Keeps: a dead letter becomes a due task again in one step. Where the id is alive (the next occurrence of a recurring
 --        task, or a new assignment), that one stays, and what failed is made up for by a run due now.
 --! include partition
@@ -42,4 +42,4 @@ for i = 4, #ARGV, 3 do
   end
 end
 if revived then announce(now) end
-return {'ok', text(now_us), table.concat(answers)}
+return written({'ok', text(now_us), table.concat(answers)})

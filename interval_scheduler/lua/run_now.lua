@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] operation  text  id of this call, which becomes the revision
 -- ARGV[4] id  text
--- Returns: 'ok', server time in us, 1 asked for or 0 unknown id
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, 1 asked for or 0 unknown id
 -- Keeps: a task that waits for a retry makes that retry now; one that is already due needs nothing; on a running task
 --        the extra run follows the run.
 --! include partition
@@ -38,4 +38,4 @@ if due ~= old then
   end
   announce(now)
 end
-return {'ok', text(now_us), 1}
+return written({'ok', text(now_us), 1})

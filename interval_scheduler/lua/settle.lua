@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] lease  ms  how long a run that awaits confirmation stays claimed
 -- ARGV[4...] runs  id, expected header, new header  new header '' deletes the task; with '+' in front, two more follow: new body or '', dead letter or ''
--- Returns: 'ok', server time in us, one letter per run (o done, l lost, c changed), then the record of each changed run
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per run (o done, l lost, c changed), then the record of each changed run
 -- Keeps: a run settles once, and only with its own token; where the record changed during the run nothing is written.
 --        Begins with a removal, so that a full instance drains.
 --! include partition
@@ -97,4 +97,4 @@ for _, i in ipairs(letters) do
 end
 if earliest then announce(earliest) end
 reply[3] = table.concat(answers)
-return reply
+return #gone > 0 and written(reply) or reply

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from ..commands import REFUSALS
 from ..record import Header, parse_header, split_record
 from .kernel import Process
 from .servers import Executed, SimulatedServer
+
+_NOTICED_SECONDS = 15.0
+"""By then, whoever was told of lost writes has reported them, if it still lives."""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,8 @@ class Loss:
     since: float
     at: float
     commands: int
+    betrayed: list[Process]
+    """Who lives and was told of what was lost."""
     reported: bool = False
 
 
@@ -97,9 +103,11 @@ class History:
         self.commands += 1
         if isinstance(entry.reply, Exception):
             self.violations.append(f"{entry.script} failed on {server.name}: {entry.reply}")
-        elif entry.script == "claim" and entry.reply[0] == b"ok":
+        elif entry.reply[0] in REFUSALS:
+            return
+        elif entry.script == "claim":
             self._claimed(server, entry)
-        elif entry.script == "settle" and entry.reply[0] == b"ok":
+        elif entry.script == "settle":
             self._settled(server, entry)
 
     def _claimed(self, server: SimulatedServer, entry: Executed) -> None:
@@ -135,10 +143,10 @@ class History:
     def _violate(self, entry: Executed, what: str) -> None:
         self.violations.append(f"at {entry.time:.3f}: {what}")
 
-    def lost(self, server: SimulatedServer, seconds: float, commands: int) -> None:
+    def lost(self, server: SimulatedServer, seconds: float, commands: int, betrayed: list[Process]) -> None:
         """A server came back without its last writes."""
         now = server.kernel.now
-        self.losses.append(Loss(server.name, now - seconds, now, commands))
+        self.losses.append(Loss(server.name, now - seconds, now, commands, betrayed))
         for key in [key for key in self._claims if key[0] == server.name]:
             del self._claims[key]
 
@@ -163,8 +171,10 @@ class History:
             found += self._never_early(started)
             if prompt is not None:
                 found += self._prompt(started, prompt, crowded)
-        unnoticed = [loss for loss in self.losses if not loss.reported]
-        found += [f"{loss.server} lost {loss.commands} commands, unnoticed" for loss in unnoticed]
+        for loss in self.losses:
+            witnesses = [process for process in loss.betrayed if (process.ended_at or end) > loss.at + _NOTICED_SECONDS]
+            if witnesses and not loss.reported:
+                found.append(f"{loss.server} lost {loss.commands} commands at {loss.at:.3f}, unnoticed")
         return found
 
     def _never_lost(
@@ -294,9 +304,13 @@ class History:
             )
             span = run.start - late / 1000, run.start
             full = any(since <= span[1] and until >= span[0] for since, until in crowded)
-            changed = own or full or any(
-                call.task_id == run.task_id and run.start - late / 1000 - 1 <= call.end <= run.start + 1
-                for call in self.calls
+            changed = (
+                own
+                or full
+                or any(
+                    call.task_id == run.task_id and run.start - late / 1000 - 1 <= call.end <= run.start + 1
+                    for call in self.calls
+                )
             )
             if run.attempt == 1 and late > prompt * 1000 and not changed:
                 yield f"at {run.start:.3f}: {run.task_id} started {late} ms late, with nothing in its way"

@@ -117,7 +117,6 @@ class Kernel:
         finally:
             asyncio._set_running_loop(outer)
 
-
     def close(self) -> None:
         """Ends every process, and what is left of its coroutines, so that nothing of them runs at a later time."""
         for process in self.processes:
@@ -146,7 +145,7 @@ class Process(World):
         self.alive = True
         self.ended_at: float | None = None
         self.stalled_until = 0.0
-        self.loop = VirtualLoop(self)
+        self.loop: Any = VirtualLoop(self)
         self.endpoint = lambda instance: endpoint(self, instance)
 
     def monotonic(self) -> float:
@@ -185,7 +184,7 @@ class Process(World):
         self.stalled_until = max(self.stalled_until, self.kernel.now + seconds)
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop:
     """What asyncio needs of an event loop, in virtual time. It has no files, sockets, signals or threads."""
 
     def __init__(self, process: Process) -> None:
@@ -208,11 +207,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return self._process.kernel.at(when, self._process, callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        loop: Any = self
+        return asyncio.Future(loop=loop)
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **_: Any) -> Any:
         context = contextvars.copy_context() if context is None else context
-        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        loop: Any = self
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, name=name, context=context)
         self._tasks.append((weakref.ref(task), context))
         return task
 

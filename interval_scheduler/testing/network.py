@@ -14,6 +14,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ..continuity import Continuity
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
 from .kernel import Process, ProcessCrashed
 from .servers import SimulatedServer
@@ -70,6 +71,7 @@ class SimulatedEndpoint:
 
     def __init__(self, network: Network, process: Process, name: str) -> None:
         self.name = name
+        self.continuity: Continuity | None = None
         self._network = network
         self._process = process
 
@@ -79,7 +81,7 @@ class SimulatedEndpoint:
 
     def close(self) -> None: ...
 
-    def connection_pool(self, asynchronous: bool) -> Any:
+    def connection_pool(self, asynchronous: bool, answer_seconds: float = ANSWER_SECONDS) -> Any:
         return _Pool(self, _AsyncConnection if asynchronous else _BlockingConnection)
 
     def pubsub(self) -> _PubSub:
@@ -224,10 +226,11 @@ class _AsyncConnection(_Connection):
         delay = weather.latency() + (weather.slowness() if fate == "slow" else 0.0)
         # One connection keeps the order.
         self._return = max(self._return, self._process.kernel.now + delay)
-        self._process.kernel.at(self._return, self._process, self._receive, reply)
+        self._process.kernel.at(self._return, self._process, self._receive, reply, args)
 
-    def _receive(self, reply: Any) -> None:
+    def _receive(self, reply: Any, args: list[bytes]) -> None:
         self._replies.append(reply)
+        self._server.delivered(self._process, args, reply)
         self._wake()
 
     async def read_response(self, disable_decoding: bool = True) -> Any:

@@ -47,6 +47,12 @@ class Job(Task):
         return {"version": self.version, "work": self.work, "fail": self.fail}
 
 
+class _Silence:
+    """A logger that writes nothing."""
+
+    def warning(self, message: str) -> None: ...
+
+
 @dataclass
 class Report:
     """What came of a seed. `hours` are virtual; `digest` is the same whenever the seed is run again."""
@@ -101,14 +107,14 @@ class Scenario:
 
     def _process(self, name: str) -> tuple[Process, AsyncScheduler]:
         process = Process(self.kernel, name, self.network.endpoint, clock=self.random.uniform(-0.5, 0.5))
-        scheduler = AsyncScheduler(self.options, object(), world=process)
+        scheduler = AsyncScheduler(self.options, _Silence(), world=process)
         scheduler.on("data-loss", self._reported)
         self._schedulers.append(scheduler)
         return process, scheduler
 
     def _reported(self, event: Any) -> None:
         for loss in self.history.losses:
-            if loss.server == event["instance"]:
+            if loss.server == event.details["instance"]:
                 loss.reported = True
 
     def _hire(self) -> None:
@@ -247,9 +253,9 @@ class Scenario:
             server.restart()
             return
         seconds = self.kernel.now - lost_since + LOSS_SECONDS
-        commands = server.restart(seconds)
+        commands, betrayed = server.restart(seconds)
         if commands:
-            self.history.lost(server, seconds, commands)
+            self.history.lost(server, seconds, commands, betrayed)
 
     def _strike_worker(self, happening: Happening) -> None:
         crew = list(self.crew.values())
@@ -259,6 +265,8 @@ class Scenario:
         self.plan.injected[happening.kind] += 1
         if happening.kind == "crash":
             process.crash()
+        elif not process.alive:
+            return
         elif happening.kind == "stall":
             process.stall(happening.amount)
             self.history.stalls.append((process, self.kernel.now, happening.amount))

@@ -13,8 +13,10 @@ from typing import Any
 
 from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
-from ..errors import PartitionUnavailable
+from ..continuity import run_id
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from . import answers
+from .blocking import is_missing_software
 from .endpoint import Endpoint, aclose_pool
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -32,6 +34,9 @@ class AsyncTransport:
         """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
 
         Commands of one `lane` and instance are carried out in the order of the calls; lanes are independent.
+
+        Raises:
+            EmbeddedServerError, InvalidOptions: where this machine lacks the software for an instance.
         """
         if len(commands) == 1:
             return await self._lane(commands[0].instance, lane).submit(commands)
@@ -79,6 +84,7 @@ class _Lane:
         self._pump: asyncio.Task[None] | None = None
         self._pool: Any = None
         self._connection: Any = None
+        self._run_id = ""
 
     def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
         """The future replies of the commands; they leave with everything else submitted in this loop turn."""
@@ -93,7 +99,12 @@ class _Lane:
         try:
             while self._queue:
                 batch = self._next_batch()
-                for call, replies in zip(batch, await self._deliver(batch), strict=True):
+                try:
+                    outcomes = await self._deliver(batch)
+                except (EmbeddedServerError, InvalidOptions) as error:
+                    _refuse(batch, error)
+                    continue
+                for call, replies in zip(batch, outcomes, strict=True):
                     if not call.future.done():
                         call.future.set_result(replies)
         finally:
@@ -153,6 +164,7 @@ class _Lane:
                 await _response(connection)
             for position in missing:
                 replies[position] = await _response(connection)
+        answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
         if answers.wants_new_connection(replies):
             await self._disconnect()
         replies = answers.finished(self._endpoint.name, replies)
@@ -171,6 +183,8 @@ class _Lane:
         except PartitionUnavailable:
             raise
         except Exception as first:
+            if is_missing_software(first):
+                raise
             try:
                 await asyncio.to_thread(self._endpoint.revive)
                 await self._open_connection()
@@ -186,6 +200,19 @@ class _Lane:
         connection = self._pool.make_connection()
         await connection.connect()
         self._connection = connection
+        await self._greet()
+
+    async def _greet(self) -> None:
+        """Learns which run of the server this is, before anything is written to it."""
+        continuity = self._endpoint.continuity
+        if continuity is None:
+            return
+        await self._connection.send_packed_command([answers.INFO], check_health=False)
+        self._run_id = run_id(await _response(self._connection))
+        greeting = continuity.connected(self._endpoint.name, self._run_id)
+        if greeting is not None:
+            [[reply]] = await self._exchange([_Call([greeting], self._loop.create_future())])
+            continuity.greeted(greeting, reply)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -199,6 +226,13 @@ class _Lane:
             self._queue.popleft().future.cancel()
         await self._disconnect()
         await aclose_pool(self._pool)
+
+
+def _refuse(batch: Sequence[_Call], error: Exception) -> None:
+    for call in batch:
+        if not call.future.done():
+            call.future.set_exception(error)
+            call.future.exception()  # seen: who waits for several instances stops at the first error
 
 
 async def _response(connection: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hiredis
 
 from ..commands import Command, Reply
+from ..continuity import Continuity
 from ..errors import PartitionUnavailable
 from ..scripts import Script
 
@@ -24,6 +25,19 @@ def pack_load(script: Script) -> bytes:
     call: Any = ("SCRIPT", "LOAD", script.source)
     packed: bytes = hiredis.pack_command(call)
     return packed
+
+
+INFO = bytes(hiredis.pack_command(("INFO", "server")))  # type: ignore[arg-type]
+"""The bytes of the command that tells the run id of a server."""
+
+
+def learn(continuity: Continuity | None, run: str, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+    """Notes how far the partitions of these replies have been written, by which run of their server."""
+    if continuity is None or not run:
+        return
+    for command, reply in zip(commands, replies, strict=True):
+        if type(reply) is list and type(reply[0]) is int:
+            continuity.learn(command.keys[0], run, reply[0])
 
 
 def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:

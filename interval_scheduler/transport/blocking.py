@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
-from ..errors import PartitionUnavailable
+from ..continuity import run_id
+from ..embedded import find_server_binary
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from . import answers
-from .endpoint import Endpoint, close_pool
+from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
 
+_RUN_ID = "_interval_scheduler_run_id"
+"""Where a connection keeps which run of its server it leads to."""
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""
 
@@ -20,11 +24,18 @@ _IDLE_SECONDS = 1.0
 class BlockingTransport:
     """Executes commands: those for one instance in one round trip, several instances at the same time."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
-        self._lines = {name: _Line(endpoint) for name, endpoint in endpoints.items()}
+    def __init__(self, endpoints: Mapping[str, Endpoint], answer_seconds: float = ANSWER_SECONDS) -> None:
+        """`answer_seconds` is the longest time to an answer."""
+        self._lines = {
+            name: _Line(endpoint, min(answer_seconds, ANSWER_SECONDS)) for name, endpoint in endpoints.items()
+        }
 
     def execute(self, commands: Sequence[Command]) -> list[Reply]:
-        """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place."""
+        """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
+
+        Raises:
+            EmbeddedServerError, InvalidOptions: where this machine lacks the software for an instance.
+        """
         if len(commands) == 1:
             return self._lines[commands[0].instance].execute(commands)
         replies: list[Reply] = [None] * len(commands)
@@ -46,8 +57,9 @@ class BlockingTransport:
 class _Line:
     """The connections to one instance. Those not in use wait on a stack, the warmest on top."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, answer_seconds: float) -> None:
         self._endpoint = endpoint
+        self._answer_seconds = answer_seconds
         self._pool: Any = None
         self._idle: deque[tuple[float, Any]] = deque()
         self._pid = os.getpid()
@@ -91,6 +103,13 @@ class _Line:
             return [answers.lost(name, error, sent=True)] * len(commands)
 
     def _read(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
+        replies = self._exchange(commands, connection)
+        if connection.is_connected:
+            self._idle.append((time.monotonic(), connection))
+        return replies
+
+    def _exchange(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
+        """Reads the replies to what was sent."""
         replies = [_response(connection) for _ in commands]
         missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
         if missing:
@@ -103,10 +122,9 @@ class _Line:
                 _response(connection)
             for position in missing:
                 replies[position] = _response(connection)
+        answers.learn(self._endpoint.continuity, getattr(connection, _RUN_ID, ""), commands, replies)
         if answers.wants_new_connection(replies):
             connection.disconnect()
-        else:
-            self._idle.append((time.monotonic(), connection))
         return answers.finished(self._endpoint.name, replies)
 
     def _take(self) -> Any:
@@ -128,6 +146,8 @@ class _Line:
         except PartitionUnavailable:
             raise
         except Exception as first:
+            if is_missing_software(first):
+                raise
             try:
                 self._endpoint.revive()
                 return self._open_connection()
@@ -139,15 +159,44 @@ class _Line:
     def _open_connection(self) -> Any:
         if self._pool is None:
             self._endpoint.open()
-            self._pool = self._endpoint.connection_pool(asynchronous=False)
+            self._pool = self._endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
         connection = self._pool.make_connection()
         connection.connect()
+        self._greet(connection)
         return connection
+
+    def _greet(self, connection: Any) -> None:
+        """Learns which run of the server this is, before anything is written to it."""
+        continuity = self._endpoint.continuity
+        if continuity is None:
+            return
+        connection.send_packed_command([answers.INFO], check_health=False)
+        run = run_id(_response(connection))
+        setattr(connection, _RUN_ID, run)
+        greeting = continuity.connected(self._endpoint.name, run)
+        if greeting is not None:
+            connection.send_packed_command([answers.pack(greeting)], check_health=False)
+            [reply] = self._exchange([greeting], connection)
+            continuity.greeted(greeting, reply)
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop()[1].disconnect()
         close_pool(self._pool)
+
+
+def is_missing_software(error: Exception) -> bool:
+    """Whether an endpoint cannot be opened for want of something to install on this machine.
+
+    Nothing becomes available by waiting then, so the caller gets the error as it is. A private server that cannot be
+    started for another reason is an instance that is down.
+    """
+    if isinstance(error, EmbeddedServerError):
+        try:
+            find_server_binary()
+        except EmbeddedServerError:
+            return True
+    return isinstance(error, InvalidOptions)
 
 
 def _has_hung_up(connection: Any) -> bool:

@@ -11,6 +11,7 @@ import threading
 import weakref
 from typing import Any
 
+from ..continuity import Continuity
 from ..embedded import EmbeddedServer
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..options import Instance
@@ -29,6 +30,8 @@ class Endpoint:
 
     def __init__(self, instance: Instance) -> None:
         self.name = instance.name
+        self.continuity: Continuity | None = None
+        """What has to be greeted over each new connection."""
         self._instance = instance
         self._server: Any = None
 
@@ -61,7 +64,7 @@ class Endpoint:
         if isinstance(server, EmbeddedServer):
             server.stop()
 
-    def connection_pool(self, asynchronous: bool) -> Any:
+    def connection_pool(self, asynchronous: bool, answer_seconds: float = ANSWER_SECONDS) -> Any:
         """A redis-py connection pool; the transports only ask it to make connections."""
         import redis
         import redis.asyncio
@@ -72,8 +75,8 @@ class Endpoint:
         settings: dict[str, Any] = {
             "protocol": 2,
             "decode_responses": False,
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": answer_seconds,
+            "socket_connect_timeout": min(CONNECT_SECONDS, answer_seconds),
             "retry": retry_module.Retry(NoBackoff(), 0),
             "health_check_interval": 0,
             "max_connections": 2**31,

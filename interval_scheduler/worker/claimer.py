@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import commands, keys
-from ..commands import Partition, Reply
+from ..cancelling import is_cancelled
+from ..commands import REFUSALS, Partition, Reply
 from ..errors import PartitionUnavailable
 from ..events import Log
 from ..scripts import script
@@ -24,6 +25,8 @@ CLAIM_BYTES = 2 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _NUDGE_SECONDS = 0.05
 _SAMPLES = 32
+_LAST_CLAIM_SECONDS = 12.0
+"""How long a stop waits for the claim that is under way: longer than the transport does, repeats and all."""
 
 
 class ServerClock:
@@ -102,6 +105,8 @@ class Claimer:
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
         self._awake = False
+        self._stopping = False
+        self._claiming: asyncio.Future[None] | None = None
         self.starved = False
         """Whether something is due here and there was no slot for it."""
 
@@ -126,12 +131,19 @@ class Claimer:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
+    async def stop(self) -> None:
+        """Claims no more. Waits for a claim that is under way, whose tasks are handed over as ever."""
+        self._stopping = True
+        self.wake()
+        if self._claiming is not None:
+            await asyncio.wait([self._claiming], timeout=_LAST_CLAIM_SECONDS)
+
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Claims until cancelled. No error ends it."""
         pause = _FIRST_PAUSE
-        while True:
+        while not self._stopping and not is_cancelled():
             try:
                 self._awake = False
                 if self._world.monotonic() >= self._next_look:
@@ -246,11 +258,16 @@ class Claimer:
                 suspects = 0
         self._hinted.clear()
         sent = self._world.monotonic()
+        self._claiming = asyncio.get_running_loop().create_future()
         try:
             replies = await self._execute(requests, "claim")
         except BaseException:
             self._give_back(sum(limit for _, limit in chosen))
             raise
+        finally:
+            # Whoever waits for this goes on in the next turn of the loop, when the replies were handed over.
+            self._claiming.set_result(None)
+            self._claiming = None
         received = self._world.monotonic()
         failure: Exception | None = None
         for (number, limit), reply in zip(chosen, replies, strict=True):
@@ -264,7 +281,7 @@ class Claimer:
 
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots it did not need."""
-        if isinstance(reply, PartitionUnavailable) or reply[0] != b"ok":
+        if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
             self._give_back(limit)
             if isinstance(reply, PartitionUnavailable):
                 return reply

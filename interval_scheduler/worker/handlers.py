@@ -36,11 +36,9 @@ class Runner(Protocol):
 
 
 class CoroutineRunners:
-    """Up to `concurrency` tasks on the loop, each taking run after run from one queue."""
+    """Tasks on the loop, as many as were ever busy at once, each taking run after run from one queue."""
 
-    def __init__(
-        self, handler: Handler, concurrency: int, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]
-    ) -> None:
+    def __init__(self, handler: Handler, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]) -> None:
         self._handler = handler
         self._started = started
         self._ended = ended
@@ -76,8 +74,7 @@ class CoroutineRunners:
                 run, execution = self._queue.popleft()
                 if self._queue and not self._waking:
                     self._wake_one()
-                if run.deadline <= self._loop.time():
-                    # The reply of the claim took longer than the lease, or this process stood still.
+                if _is_too_late(run, self._loop):
                     self._ended(run, _TOO_LATE)
                 else:
                     await self._run_one(run, execution)
@@ -100,6 +97,7 @@ class CoroutineRunners:
             timer = self._loop.call_later(run.definition.timeout / 1000, time_out)
         run.begun = True
         run.cancel = task.cancel
+        run.owner = task
         self._started(run)
         token = enter(execution)
         outcome = _DONE
@@ -110,7 +108,7 @@ class CoroutineRunners:
                 raise
             outcome = Outcome(End.FAILED, _timeout_text(run) if timed_out else "cancelled")
         except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
-            outcome = Outcome(End.FAILED, describe(error))
+            outcome = Outcome(End.FAILED, describe(error), exception=error)
         finally:
             leave(token)
             run.cancel = None
@@ -133,13 +131,13 @@ class CoroutineRunners:
 
 
 class ThreadRunners:
-    """Up to `concurrency` daemon threads. None can be stopped: one that hangs keeps its slot, but not the process."""
+    """Daemon threads, as many as were ever busy at once.
 
-    def __init__(
-        self, handler: Handler, concurrency: int, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]
-    ) -> None:
+    None can be stopped: one that hangs keeps its slot, but not the process.
+    """
+
+    def __init__(self, handler: Handler, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]) -> None:
         self._handler = handler
-        self._limit = concurrency
         self._started = started
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -152,14 +150,15 @@ class ThreadRunners:
     def submit(self, run: Run, execution: Execution) -> None:
         self._queue.put((run, execution))
         self._busy += 1
-        if self._busy > self._threads and self._threads < self._limit:
+        if self._busy > self._threads:
             self._threads += 1
             threading.Thread(target=self._work, name=f"interval-scheduler-handler-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             run, execution = item
-            outcome = self._run_one(run, execution) if run.deadline > self._loop.time() else _TOO_LATE
+            outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run, execution)
+            run.in_thread = False
             self._results.append((run, outcome))
             # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
             if not self._reporting:
@@ -171,7 +170,8 @@ class ThreadRunners:
             del item, run, execution
 
     def _run_one(self, run: Run, execution: Execution) -> Outcome:
-        run.begun = True
+        run.begun = run.in_thread = True
+        run.owner = threading.get_ident()
         self._started(run)
         token = enter(execution)
         begin = self._loop.time()
@@ -182,7 +182,7 @@ class ThreadRunners:
                 # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
                 asyncio.run(_await(result))
         except BaseException as error:
-            outcome = Outcome(End.FAILED, describe(error))
+            outcome = Outcome(End.FAILED, describe(error), exception=error)
         finally:
             leave(token)
         limit = run.definition.timeout
@@ -214,6 +214,12 @@ class ThreadRunners:
             self._queue.put(None)
 
 
+def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a run ended before it began: its task was removed, the reply of its claim took longer than its lease, or
+    this process stood still."""
+    return run.lost or run.deadline <= loop.time()
+
+
 async def _await(awaitable: Awaitable[Any]) -> None:
     await awaitable
 
@@ -226,6 +232,6 @@ def describe(error: BaseException) -> str:
     """An error as it is kept with the task, bounded."""
     try:
         text = f"{type(error).__name__}: {error}"
-    except Exception:
+    except BaseException:  # whatever its __str__ does
         text = type(error).__name__
     return text.encode("utf-8", "replace").decode()[:2000]

@@ -9,24 +9,28 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from ..commands import Command, Partition, Reply
 from ..errors import PartitionUnavailable
 from ..operations import Operation, drive, drive_async
+from ..schedule import parse_duration
 from ..transport.blocking import BlockingTransport
 from ..world import World
 from .run import Run
 from .settler import Execute
 
 _BATCH = 500
+_LONGEST_LEASE_MS = 7 * 86_400_000
 
 
 class LeaseKeeper:
-    """Keeps the leases of all live runs until `stop`."""
+    """Keeps the leases of all live runs on one instance until `stop`: one that hangs delays no other."""
 
     def __init__(
         self,
+        instance: str,
         transport: BlockingTransport,
         world: World,
         lease_ms: int,
@@ -34,6 +38,7 @@ class LeaseKeeper:
         lost: Callable[[Run], None],
     ) -> None:
         """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost."""
+        self._instance = instance
         self._transport = transport
         self._world = world
         self._lease_ms = lease_ms
@@ -46,8 +51,11 @@ class LeaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread. Blocks for at most one round trip's deadline."""
+        """Lets the thread end."""
         self._stopping.set()
+
+    def join(self) -> None:
+        """Waits for the thread to end, at most one round trip's deadline."""
         if self._thread.is_alive():
             self._thread.join()
 
@@ -70,7 +78,7 @@ class LeaseKeeper:
         horizon = self._world.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
         for run in self._live():
-            if run.deadline < horizon and not run.lost:
+            if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
                 by_partition.setdefault(run.partition, []).append(run)
         chunks = [
             chunk[start : start + _BATCH] for chunk in by_partition.values() for start in range(0, len(chunk), _BATCH)
@@ -96,9 +104,11 @@ class LeaseKeeper:
             run.lost = True
             self._lost(run)
 
-    def extend(self, run: Run, seconds: float | None) -> bool:
+    def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
         """Renews one lease at once; False where it was lost. Callable from any thread; blocks for a round trip."""
-        lease_ms = self._lease_ms if seconds is None else max(1, round(seconds * 1000))
+        lease_ms = self._lease_ms
+        if seconds is not None:
+            lease_ms = parse_duration(seconds, "extend", "seconds", minimum_ms=1, maximum_ms=_LONGEST_LEASE_MS)
         sent = self._world.monotonic()
         [reply] = self._transport.execute([self._command([run], lease_ms)])
         if isinstance(reply, PartitionUnavailable):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from .. import commands
+from ..cancelling import is_cancelled
 from ..commands import Reply
 from ..errors import PartitionUnavailable
 from ..partition import preference
@@ -66,7 +67,7 @@ class Roster:
 
     async def run(self) -> None:
         """Reports this worker alive until cancelled."""
-        while True:
+        while not is_cancelled():
             await asyncio.sleep(BEAT_SECONDS * self._world.random.uniform(0.8, 1))
             await self.beat()
 

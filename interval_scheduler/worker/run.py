@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..commands import Partition
@@ -31,6 +33,10 @@ class Run:
     was_recurring: bool
     suspect: bool = False
     begun: bool = False
+    in_thread: bool = False
+    """Whether a thread is in the handler: it goes on though the event loop may have ended."""
+    owner: object = None
+    """The task or the thread that is in the handler."""
     lost: bool = False
     unsure: bool = False
     """Whether a settle of this run was sent and not answered."""
@@ -48,7 +54,10 @@ class Execution:
     __slots__ = ("_extend", "_lease_deadline", "_run")
 
     def __init__(
-        self, run: Run, lease_deadline: Callable[[Run], datetime], extend: Callable[[Run, float | None], bool]
+        self,
+        run: Run,
+        lease_deadline: Callable[[Run], datetime],
+        extend: Callable[[Run, float | timedelta | None], bool],
     ) -> None:
         self._run = run
         self._lease_deadline = lease_deadline
@@ -89,12 +98,13 @@ class Execution:
         """Whether the run was told that it does not own its task any more. Its outcome will be dropped: stop."""
         return self._run.lost
 
-    def extend(self, seconds: float | None = None) -> None:
-        """Makes the lease last at least `seconds` (default: the ``lease_seconds`` option) from now.
+    def extend(self, seconds: float | timedelta | None = None) -> None:
+        """Makes the lease last at least `seconds` (default: the ``lease_seconds`` option) from now, at most a week.
 
         Only needed to make sure right now: leases of running handlers are renewed anyway. Blocks for one round trip.
 
         Raises:
+            InvalidTask: for what is no duration.
             LeaseLost: where the run does not own its task any more.
             PartitionUnavailable: where the instance cannot be reached.
         """
@@ -124,6 +134,18 @@ def execution_of(task_id: bytes) -> Execution | None:
     """The run that the calling handler is in, if it is one of this task."""
     execution: Any = _current.get(None)
     return execution if execution is not None and execution.id.encode() == task_id else None
+
+
+def running_execution() -> Execution | None:
+    """The run whose handler is calling: not one that merely started the task or thread that does."""
+    execution = _current.get(None)
+    if execution is None:
+        return None
+    try:
+        caller: object = asyncio.current_task() or threading.get_ident()
+    except RuntimeError:
+        caller = threading.get_ident()
+    return execution if execution._run.owner == caller else None
 
 
 def enter(execution: Execution) -> contextvars.Token[Execution]:

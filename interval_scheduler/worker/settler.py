@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..commands import Command, Partition, Reply
+from ..commands import REFUSALS, Command, Partition, Reply
 from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable
 from ..events import Log
@@ -85,7 +85,7 @@ class Settler:
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
         again: list[tuple[Run, Outcome]] = []
         for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
-            if isinstance(reply, PartitionUnavailable) or reply[0] != b"ok":
+            if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
                 for run, _ in chunk:
                     run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
                 again += chunk

@@ -14,9 +14,9 @@ from .. import keys
 from ..cancelling import cancel_all
 from ..commands import Partition
 from ..definition import decode_body
-from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable
-from ..events import Events, Health, Log
-from ..model import Event
+from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable, SchedulerError
+from ..events import Events, Log
+from ..model import Event, to_datetime
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
@@ -30,7 +30,7 @@ from .claimer import Claimer
 from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners
 from .leases import LeaseKeeper
 from .roster import Roster
-from .run import Execution, Run
+from .run import Execution, Run, running_execution
 from .settler import Settler
 
 Confirm = Literal["auto", "manual"]
@@ -49,28 +49,26 @@ class Worker:
         options: Options,
         endpoints: Mapping[str, Endpoint],
         monitor: Monitor,
-        health: Health,
         events: Events,
         log: Log,
         world: World,
         handler: Handler,
         confirm: Confirm = "auto",
     ) -> None:
-        if not callable(handler):
-            raise InvalidOptions([f"handler is {handler!r}: pass a function or a coroutine function"])
+        _check_handler(handler)
         if confirm not in ("auto", "manual"):
             raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
         self.id = f"{socket.gethostname()}-{os.getpid()}-{world.token()}"
         self._layout = layout
         self._options = options
         self._monitor = monitor
-        self._health = health
         self._events = events
         self._log = log
         self._world = world
         self._manual = confirm == "manual"
+        self._continuity = endpoints[layout.master].continuity
         self._transport = AsyncTransport(endpoints)
-        self._lease_transport = BlockingTransport(endpoints)
+        self._lease_transport = BlockingTransport(endpoints, options.lease_ms / 1000 / 6)
         self._loop = asyncio.get_running_loop()
         self._runs: dict[tuple[bytes, int], Run] = {}
         self._active = 0
@@ -86,16 +84,25 @@ class Worker:
         if not world.threads and not _is_coroutine_function(handler):
             handler = _on_loop(handler)
         kind = CoroutineRunners if _is_coroutine_function(handler) else ThreadRunners
-        self._runner: Runner = kind(handler, 100_000, self._started, self._ended)
-        self._leases = LeaseKeeper(
-            self._lease_transport, world, options.lease_ms, lambda: list(self._runs.values()), self._lease_lost
-        )
+        self._runner: Runner = kind(handler, self._started, self._ended)
+        self._keepers = {name: self._keeper(name) for name in layout.instances}
         self._roster = Roster(
             self.id, layout.master, layout.namespace, self._transport.execute, world, self._ranks_changed
         )
         self._claimers = {name: self._claimer(name) for name in layout.instances}
         self._settlers = {name: self._settler(name) for name in layout.instances}
         self._subscribing: set[asyncio.Task[None]] = set()
+
+    def _keeper(self, instance: str) -> LeaseKeeper:
+        return LeaseKeeper(
+            instance, self._lease_transport, self._world, self._options.lease_ms, self._live_runs, self._lease_lost
+        )
+
+    def _live_runs(self) -> list[Run]:
+        """The runs whose leases to keep. Called in the threads of the keepers."""
+        runs = list(self._runs.values())
+        # Where the loop has ended, nobody is left to finish or to report a run, but for a thread that is still in it.
+        return runs if self._loop.is_running() else [run for run in runs if run.in_thread]
 
     def _claimer(self, instance: str) -> Claimer:
         return Claimer(
@@ -134,10 +141,11 @@ class Worker:
         await self._roster.beat()
         await self._subscribe()
         self._tasks = [self._loop.create_task(claimer.run()) for claimer in self._claimers.values()]
-        if self._world.threads:
-            self._leases.start()
-        else:
-            self._tasks.append(self._loop.create_task(self._leases.run(self._transport.execute)))
+        for keeper in self._keepers.values():
+            if self._world.threads:
+                keeper.start()
+            else:
+                self._tasks.append(self._loop.create_task(keeper.run(self._transport.execute)))
         self._tasks.append(self._loop.create_task(self._roster.run()))
         self._events.emit("ready", Event("ready", {"worker": self.id}))
 
@@ -147,6 +155,8 @@ class Worker:
         What still runs after that keeps its lease until the process ends.
         """
         self._stopping = True
+        # A claim that is under way brings tasks that must be given back.
+        await asyncio.gather(*(claimer.stop() for claimer in self._claimers.values()))
         await cancel_all([*self._tasks, *self._subscribing])
         for run in self._runner.withdraw():
             self._finish(run, Outcome(End.RELEASED))
@@ -164,9 +174,25 @@ class Worker:
         for settler in self._settlers.values():
             settler.cancel()
         self._runner.close()
-        await asyncio.to_thread(self._leases.stop)
+        for keeper in self._keepers.values():
+            keeper.stop()
+        for keeper in self._keepers.values():
+            await asyncio.to_thread(keeper.join)
         self._lease_transport.close()
         await self._transport.close()
+
+    def refuse_to_wait_for_itself(self) -> None:
+        """To be called by what waits for running handlers to end.
+
+        Raises:
+            SchedulerError: in such a handler, which would wait for itself.
+        """
+        execution = running_execution()
+        if execution is not None and (execution._run.id, execution.fencing_token) in self._runs:
+            raise SchedulerError(
+                f"the handler of {execution.id!r} asked the scheduler to stop and wait for that very handler: let it "
+                "tell somebody outside, such as a thread that waits for an event."
+            )
 
     async def _until(self, waiting: Any, deadline: float | None) -> None:
         timeout = None if deadline is None else max(0.0, deadline - self._loop.time())
@@ -231,6 +257,8 @@ class Worker:
 
     def _give_back(self, unused: int) -> None:
         self._reserved -= unused
+        if unused and any(claimer.starved for claimer in self._claimers.values()):
+            self._wake_starved()
 
     def _wake_starved(self) -> None:
         # Once a loop turn, however many runs ended in it.
@@ -271,20 +299,19 @@ class Worker:
         self._active += 1
         self._idle.clear()
         self._runs[run.key] = run
+        if self._continuity is not None:
+            self._continuity.learn_token(partition.number, header.token)
         if start.outcome is not None:
             self._finish(run, start.outcome)
         elif self._stopping:
             self._finish(run, Outcome(End.RELEASED))
-        elif start.due > now_ms:
-            # A skipped misfire whose jitter ends later: it waits for its time.
-            self._finish(run, Outcome(End.RELEASED, delay=start.due - now_ms))
         elif run.suspect and self._suspect is not None:
             # Two that may kill the worker must not be live at once, or the innocent one is struck again.
             self._finish(run, Outcome(End.RELEASED, delay=_RELEASE_DELAY_MS))
         else:
             if run.suspect:
                 self._suspect = run
-            self._runner.submit(run, Execution(run, self._lease_deadline, self._leases.extend))
+            self._runner.submit(run, Execution(run, self._lease_deadline, self._keepers[run.partition.instance].extend))
 
     def _leave_alone(self, task_id: bytes, error: CorruptRecord) -> None:
         """What this version cannot read stays as it is: its lease lapses, and a worker that can read it takes it."""
@@ -293,14 +320,16 @@ class Worker:
 
     def _started(self, run: Run) -> None:
         if self._events.wanted("task-started"):
-            details = {"id": run.id.decode(), "due": run.due, "attempt": run.header.attempt + 1}
+            details = {"id": run.id.decode(), "due": to_datetime(run.due), "attempt": run.header.attempt + 1}
             self._events.emit("task-started", Event("task-started", details | {"fencing_token": run.header.token}))
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         if self._manual and outcome.end is End.DONE:
             outcome = Outcome(End.UNCONFIRMED)
         if outcome.end is End.FAILED:
-            self._log.write("warning", "a handler failed", id=run.id.decode(), error=outcome.error)
+            self._log.write(
+                "warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=outcome.exception
+            )
         self._finish(run, outcome)
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
@@ -326,7 +355,9 @@ class Worker:
             return
         name = f"task-{settlement.what}"
         if self._events.wanted(name):
-            details = {"id": run.id.decode(), "attempt": run.header.attempt + 1, "error": outcome.error or None}
+            details = {"id": run.id.decode(), "attempt": run.header.attempt + 1}
+            if name != "task-done":
+                details |= {"error": outcome.error, "exception": outcome.exception}
             self._events.emit(name, Event(name, details))
         if settlement.dead:
             self._log.write("error", "a task was given up", id=run.id.decode(), error=outcome.error)
@@ -354,18 +385,38 @@ class Worker:
         return datetime.fromtimestamp(self._world.time() + run.deadline - self._world.monotonic(), UTC)
 
     def _failed(self, instance: str, error: Exception) -> None:
-        if isinstance(error, PartitionUnavailable):
-            self._health.down(instance, error.reason)
-        else:
+        if not isinstance(error, PartitionUnavailable):
             self._log.write("error", "claiming failed and is tried again", instance=instance, error=repr(error))
         self._events.emit("error", Event("error", {"error": error, "where": instance}))
 
 
+def _check_handler(handler: Any) -> None:
+    """Refuses at once what could only turn every task into a dead letter."""
+    advice = "pass a function or a coroutine function that takes one argument, the payload"
+    if not callable(handler):
+        raise InvalidOptions([f"handler is {handler!r}: {advice}"])
+    if _is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        raise InvalidOptions([f"handler {handler!r} is a generator function, whose body nobody would run: {advice}"])
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # some built-in functions have none
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidOptions([f"handler {handler!r} cannot be called with a payload ({error}): {advice}"]) from error
+
+
 def _is_coroutine_function(handler: Any) -> bool:
+    return _is_any(handler, inspect.iscoroutinefunction)
+
+
+def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
+    """Whether a function, what a partial or a method stands for, or an object's ``__call__`` is of one of the kinds."""
     while hasattr(handler, "func"):  # functools.partial
         handler = handler.func
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+    return any(kind(handler) or kind(call) for kind in kinds)
 
 
 def _on_loop(handler: Handler) -> Handler:

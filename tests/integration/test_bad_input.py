@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from interval_scheduler import Cron, InvalidOptions, InvalidTask, PayloadTooLarge, Retry
+from interval_scheduler.operations import STREAM_TASKS
 from interval_scheduler.options import load_options
 from tests.integration.conftest import Make
 from tests.servers import RedisServer
@@ -100,9 +102,23 @@ class TestTasks:
             await scheduler.assign_task(Job("a", payload="x" * 40_000))
 
     async def test_what_is_no_task(self, scheduler: Uniform) -> None:
-        for thing in (None, "text", {"id": "a"}, Job):
+        for thing in (None, "text", {"id": "a"}, int):
             with pytest.raises(InvalidTask, match=r"subclass interval_scheduler\.Task"):
                 await scheduler.assign_task(thing)
+        for call in (scheduler.assign_task, scheduler.remove_task):
+            with pytest.raises(InvalidTask, match=r"^Job is a class; pass an instance, Job\(\.\.\.\)\. Nothing"):
+                await call(Job)
+
+    async def test_a_refusal_in_the_middle_of_a_stream_says_what_was_written_before(self, scheduler: Uniform) -> None:
+        good = [Job(f"s{n}", after(60)) for n in range(STREAM_TASKS + 2)]
+        await scheduler.assign_task(good[0])
+        with pytest.raises(InvalidTask) as caught:
+            await scheduler.assign_tasks([*good, Job("")])
+        assert (caught.value.created, caught.value.updated) == (STREAM_TASKS - 1, 1)
+        text = f"Before it {STREAM_TASKS - 1} tasks were created and 1 updated; it and the 2 before it in its batch"
+        assert text in str(caught.value)
+        assert "Nothing was written" not in str(caught.value)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
     async def test_other_calls(self, scheduler: Uniform, redis_servers: list[RedisServer], namespace: str) -> None:
         await scheduler.assign_task(Job("a", after(3600)))
@@ -285,7 +301,7 @@ class TestOptions:
         options = load_options("redis://c", {"partitions": 4}, environment)
         assert [instance.name for instance in options.instances] == ["a:6379/0", "b:6379/0"]
         assert options.partitions == 8
-        with pytest.raises(InvalidOptions, match="partitions is 'many'"):
+        with pytest.raises(InvalidOptions, match=r"partitions .*PARTITIONS\) is .many."):
             load_options(None, environment={"INTERVAL_SCHEDULER_PARTITIONS": "many"})
 
 

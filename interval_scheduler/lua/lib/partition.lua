@@ -14,6 +14,13 @@ else
 end
 local now = math.floor(now_us / 1000)
 
+-- The reply of a script that has written: it begins with how many times the partition was written to. A server that
+-- comes back with a smaller number than it has told has lost writes.
+local function written(reply)
+  reply[1] = redis.call('HINCRBY', KEYS[1], 'writes', 1)
+  return reply
+end
+
 local function bucket_of(due)
   return string.format('%.0f', due - due % width)
 end

@@ -1,0 +1,28 @@
+-- greet: tells partitions that they are served by a server that was started, and reads how it found them.
+--
+-- KEYS[1...] meta  HASH  partitions of one instance; the other keys of each share its prefix
+-- ARGV[1] run  text  run id of the server: another one after each start
+-- ARGV[2...] tokens  integer  the largest fencing token known for each partition, 0 for none
+-- Returns: 'ok', then per partition: writes so far (or '' where it is absent), and its starts, oldest first, as 'run:writes '
+-- Keeps: the first client that greets a server after a start notes how many writes survived, before it writes itself;
+--        tokens never fall below one that a client has seen.
+local reply = {'ok'}
+for i = 1, #KEYS do
+  local meta = redis.call('HMGET', KEYS[i], 'epoch', 'writes', 'starts')
+  local writes, starts = meta[2] or '0', meta[3] or ''
+  if not meta[1] then
+    writes = ''
+  else
+    if not string.find(starts, ARGV[1] .. ':', 1, true) then
+      starts = starts .. ARGV[1] .. ':' .. writes .. ' '
+      -- The last few will do: whoever was away for longer compares with the oldest one left.
+      local _, count = string.gsub(starts, ' ', '')
+      if count > 8 then starts = string.gsub(starts, '^%S+ ', '') end
+      redis.pcall('HSET', KEYS[i], 'starts', starts)
+    end
+    local sequence = string.sub(KEYS[i], 1, -5) .. 'sequence'
+    if tonumber(ARGV[i + 1]) > tonumber(redis.call('GET', sequence) or 0) then redis.pcall('SET', sequence, ARGV[i + 1]) end
+  end
+  reply[2 * i], reply[2 * i + 1] = writes, starts
+end
+return reply

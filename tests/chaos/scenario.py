@@ -1,0 +1,173 @@
+"""One fault from beginning to end: warm up, inject, heal, wait for everything that is due, judge."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+from interval_scheduler import PartitionUnavailable, Scheduler
+from tests.chaos.faults import Fault
+from tests.chaos.journal import Observed
+from tests.chaos.judge import Judge, Verdict, Window
+from tests.chaos.producer import RECURRING
+from tests.chaos.stage import Stage, wait_until
+from tests.servers import Binary
+
+BUSY_COMMANDS = 300.0
+"""Commands per second and worker beyond what the work explains, from which on a worker spins."""
+BUSY_CPU = 0.6
+"""Share of a processor that no worker with so little work may need."""
+PATIENCE = 15.0
+"""Seconds after healing by which everything due has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one fault did."""
+
+    name: str
+    verdict: Verdict
+    limit: float
+    commands_per_second: float
+    """Per worker, all of them."""
+    unexplained_per_second: float
+    """Per worker, without what the work explains."""
+    cpu: float
+    """Mean share of a processor per worker."""
+    data_loss_expected: bool
+    data_loss_events: int
+    left: int
+    """One-off tasks that nobody got rid of."""
+    unserved: int
+    """Calls of producers that failed, or whose outcome is unknown."""
+    repeated: int
+    """Runs that did not come to their end, and runs beyond the first of an occurrence."""
+    seconds: float
+
+    @property
+    def violations(self) -> list[str]:
+        """Every promise that was broken."""
+        found = list(self.verdict.violations)
+        if self.verdict.recovery > self.limit:
+            found.append(
+                f"recovery: {self.verdict.slowest} waited {self.verdict.recovery:.2f} s, limit {self.limit:g} s"
+            )
+        if self.unexplained_per_second > BUSY_COMMANDS:
+            found.append(f"busy: {self.unexplained_per_second:.0f} commands/s per worker without work")
+        if self.cpu > BUSY_CPU:
+            found.append(f"busy: workers take {self.cpu:.0%} of a processor each")
+        if self.left:
+            found.append(f"left: {self.left} one-off tasks are still there")
+        if bool(self.data_loss_events) != self.data_loss_expected:
+            found.append(f"data-loss: reported {self.data_loss_events} times, expected: {self.data_loss_expected}")
+        if not self.verdict.due:
+            found.append("nothing: no occurrence came due, so nothing was tested")
+        return found
+
+
+def run_fault(
+    binary: Binary, kind: type[Fault], *, seed: int = 0, target: int = 0, instances: int = 2, warm_up: float = 2.0
+) -> Result:
+    """Runs one fault on servers and processes of its own, which are gone afterwards."""
+    began = time.monotonic()
+    fault = kind()
+    stage = Stage(
+        binary,
+        seed=seed,
+        proxied=fault.proxied,
+        server_options=fault.server_options,
+        target=target,
+        instances=instances,
+    )
+    with closing(stage):
+        for worker in ("plain", "coroutine"):
+            stage.start_worker(worker)
+        for _ in range(2):
+            stage.start_producer(spread=warm_up + fault.seconds + 0.5, pace=0.08)
+        for child in [*stage.workers, *stage.producers]:
+            child.await_ready()
+        time.sleep(warm_up - 1)  # what is disturbed has to be under way
+        fault.prepare(stage)
+        time.sleep(1)  # the second before the fault
+        measure = _Measure(stage)
+        injected = time.time()
+        fault.inject(stage)
+        _repeat(fault, stage)
+        fault.heal(stage)
+        healed = time.time()
+        time.sleep(0.6)  # producers go on for a while after the fault
+        stage.stop_producers()
+        cutoff = time.time()
+        measure.stop()
+        window = Window(injected, healed, cutoff, fault.serves, fault.lapses, fault.loses, stage.lease)
+        with stage.scheduler() as scheduler:
+            left = _finish(stage, scheduler, window)
+            dead = {letter.id for letter in scheduler.dead_tasks()}
+        observed = stage.read()
+        verdict = Judge(observed, window, dead).verdict()
+        return Result(
+            fault.name,
+            verdict,
+            fault.limit(stage.lease),
+            measure.commands / measure.seconds / 2,
+            max(0.0, measure.commands - _explained(observed, injected, cutoff)) / measure.seconds / 2,
+            measure.cpu,
+            bool(fault.loses),
+            len(observed.events_named("data-loss")),
+            left,
+            sum(call.outcome != "ok" for call in observed.calls),
+            len(observed.runs) - len({(run.id, run.due) for run in observed.runs if run.how == "done"}),
+            time.monotonic() - began,
+        )
+
+
+def _repeat(fault: Fault, stage: Stage) -> None:
+    until = time.monotonic() + fault.seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))  # the fault lasts
+        fault.again(stage)
+
+
+def _explained(observed: Observed, since: float, until: float) -> int:
+    """Commands for the work: of every run a claim, a settle, and perhaps a renewal and a hint; three for each call."""
+    runs = sum(since <= run.start <= until for run in observed.runs)
+    calls = sum(since <= call.end <= until for call in observed.calls)
+    return 4 * runs + 3 * calls
+
+
+def _finish(stage: Stage, scheduler: Scheduler, window: Window) -> int:
+    """Waits until everything due has run and is settled; the number of one-off tasks that are left."""
+
+    def left() -> int:
+        try:
+            return scheduler.task_size() - RECURRING * 2
+        except PartitionUnavailable:
+            return 1
+
+    def is_done() -> bool:
+        return not Judge(stage.read(), window).pending() and left() <= 0
+
+    wait_until(is_done, window.healed + PATIENCE - time.time(), pause=0.1)
+    return max(0, left())
+
+
+class _Measure:
+    """Commands at the servers and processor time of the workers that live from beginning to end."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        stage.commands.sample(stage.servers)
+        self._before = stage.commands.total
+        self._cpu = {child.pid: child.cpu_seconds() for child in stage.workers}
+        self._since = time.monotonic()
+        self.seconds = 0.0
+        self.commands = 0
+        self.cpu = 0.0
+
+    def stop(self) -> None:
+        self.seconds = time.monotonic() - self._since
+        self._stage.commands.sample(self._stage.servers)
+        self.commands = self._stage.commands.total - self._before
+        spent = [child.cpu_seconds() - self._cpu[child.pid] for child in self._stage.workers if child.pid in self._cpu]
+        self.cpu = sum(spent) / len(spent) / self.seconds if spent else 0.0

@@ -1,0 +1,97 @@
+"""Options from the environment, and the warnings about options."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interval_scheduler import InvalidOptions, Scheduler
+from interval_scheduler.options import ENVIRONMENT, load_options
+
+PREFIX = "INTERVAL_SCHEDULER_"
+
+
+@pytest.mark.parametrize("variable", ENVIRONMENT)
+def test_a_bad_value_names_the_variable_it_came_from(variable: str) -> None:
+    with pytest.raises(InvalidOptions, match=rf"\(from the environment variable {variable}\)"):
+        load_options(None, environment={variable: "{-1}"})
+
+
+def test_the_readme_lists_every_variable() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    assert set(re.findall(r"INTERVAL_SCHEDULER_[A-Z_]+", text)) == set(ENVIRONMENT)
+
+
+def test_a_bad_value_of_the_program_names_no_variable() -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        load_options(None, {"partitions": 0}, {PREFIX + "CONCURRENCY": "0"})
+    [concurrency, partitions] = sorted(caught.value.problems)
+    assert concurrency.startswith(f"concurrency (from the environment variable {PREFIX}CONCURRENCY) is 0: ")
+    assert partitions.startswith("partitions is 0: ")
+
+
+def test_the_password_in_a_bad_url_is_not_shown() -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        load_options(None, environment={PREFIX + "INSTANCES": "redis://u:secret@h:99999"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("redis://a", ["a:6379/0"]),
+        ("redis://a,redis://b", ["a:6379/0", "b:6379/0"]),
+        (" redis://a, redis://b ,redis://c,\n", ["a:6379/0", "b:6379/0", "c:6379/0"]),
+        ("one=redis://a two=redis://b,three=rediss://c", ["one", "two", "three"]),
+        ("redis+sentinel://h,i:1/main/0,redis://b", ["main/0", "b:6379/0"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:instances without a name")
+def test_instances_in_a_variable(text: str, names: list[str]) -> None:
+    options = load_options(None, environment={PREFIX + "INSTANCES": text})
+    assert [instance.name for instance in options.instances] == names
+
+
+def test_a_misspelt_variable_is_warned_of_once_and_at_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "NAME_SPACE", "x")
+    monkeypatch.setenv(PREFIX + "LEASE", "x")
+    monkeypatch.setenv(PREFIX + "REDIS", "first")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler = Scheduler("memory://misspelt")
+        scheduler.concurrency = 7
+    [warning] = caught
+    assert f"{PREFIX}LEASE, {PREFIX}NAME_SPACE; use " in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_instances_without_a_name_are_warned_of_once_and_at_the_caller() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler = Scheduler(["redis://a", "redis://b"])
+        scheduler.concurrency = 7
+    [warning] = caught
+    assert "instances without a name" in str(warning.message)
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (3, "options are an int: use"),
+        (2.5, "options are a float: use"),
+        ({"storage": 3}, "storage is an int: use"),
+        ([3], "storage.instances[0]: is an int: use"),
+        ({"name_space": "x"}, "use storage, check_tasks_every_seconds, concurrency, "),
+        ({"name_space": "x"}, ", or of the storage instances, master_index, "),
+        ({"master_index": 1}, "storage.master_index is 1: use 0"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(given: Any, text: str) -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        load_options(given, environment={})
+    assert text in str(caught.value)
