@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from . import commands
 from .continuity import Continuity
 from .errors import AlreadyExecuting
 from .events import Events, Health, Log
@@ -14,6 +15,7 @@ from .monitor import Monitor
 from .operations import Operations
 from .options import Options
 from .topology import Layout
+from .transport.aio import AsyncTransport
 from .transport.endpoint import Endpoint
 from .worker.handlers import Handler
 from .worker.worker import Confirm, Worker
@@ -48,7 +50,16 @@ class Engine:
             f"{{{self.options.namespace}}}:monitor",
             self.options.storage.reconnect_interval_seconds,
             self.world,
+            self._greet,
         )
+
+    async def _greet(self, instance: str) -> None:
+        """Lets even a process that has nothing to ask of an instance notice what was lost there."""
+        transport = AsyncTransport(self.endpoints)
+        try:
+            await transport.execute([commands.identify(instance, self.options.namespace, give=False)])
+        finally:
+            await transport.close()
 
     def _lost(self, instance: str, partitions: Mapping[int, int]) -> None:
         lost = sum(partitions.values())

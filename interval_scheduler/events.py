@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -53,19 +54,28 @@ class Log:
         if method is None:
             return
         try:
-            if fields.get("exc_info") is None:
-                fields.pop("exc_info", None)
+            error: Any = fields.pop("exc_info", None)
+            if error is not None and self._is_plain_structlog():
+                # Its own way would show the variables of each frame too: pages, and whatever secrets are in them.
+                fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
+            elif error is not None:
+                fields["exc_info"] = error
             if hasattr(self._logger, "bind"):
                 method(message, **fields)
             elif isinstance(self._logger, logging.Logger):
                 method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
                 method(_text(message, fields))
-        except BaseException as error:  # a user's logger, or an error's own text, may do anything
-            if isinstance(error, KeyboardInterrupt):
+        except BaseException as failure:  # a user's logger, or an error's own text, may do anything
+            if isinstance(failure, KeyboardInterrupt):
                 raise
             # There is nowhere else to complain.
-            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
+            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(failure).__name__)
+
+    def _is_plain_structlog(self) -> bool:
+        import structlog
+
+        return hasattr(self._logger, "bind") and not structlog.is_configured()
 
 
 def _text(message: str, fields: dict[str, object]) -> str:

@@ -6,7 +6,7 @@ A hint is only a hint: nothing is lost with one. A connection that went silent i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from .cancelling import cancel_all, is_cancelled
@@ -25,14 +25,24 @@ class Monitor:
     """Listens to all instances, from `start` to `stop`, on one event loop."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], health: Health, channel: str, reconnect_seconds: float, world: World
+        self,
+        endpoints: Mapping[str, Endpoint],
+        health: Health,
+        channel: str,
+        reconnect_seconds: float,
+        world: World,
+        greet: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait."""
+        """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait.
+
+        `greet(instance)` is awaited whenever an instance is back.
+        """
         self._endpoints = endpoints
         self._health = health
         self._channel = channel
         self._reconnect = reconnect_seconds
         self._world = world
+        self._greet = greet
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: dict[str, _Listener] = {}
 
@@ -42,12 +52,14 @@ class Monitor:
             self._tasks.append(asyncio.get_running_loop().create_task(self._watch(name, listener)))
 
     async def _watch(self, name: str, listener: _Listener) -> None:
-        pause = FIRST_RETRY_SECONDS
+        pause, first = FIRST_RETRY_SECONDS, True
         while not is_cancelled():
             try:
                 await listener.connect()
                 self._health.up(name)
-                pause = FIRST_RETRY_SECONDS
+                if not first:
+                    await self._greet(name)
+                pause, first = FIRST_RETRY_SECONDS, False
                 await listener.listen()
             except asyncio.CancelledError:
                 raise

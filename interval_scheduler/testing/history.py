@@ -7,7 +7,7 @@ the servers carried out with the promises.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,8 @@ from ..record import Header, parse_header, split_record
 from .kernel import Process
 from .servers import Executed, SimulatedServer
 
+_SERVED_SECONDS = 25.0
+"""What has been due for that long has run, where the faults are over for longer still."""
 _NOTICED_SECONDS = 15.0
 """By then, whoever was told of lost writes has reported them, if it still lives."""
 
@@ -75,6 +77,14 @@ class Occurrence:
     header: Header
     claimed_ms: int
     finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of a task at the end: which version, and for how many seconds it has been waiting though due."""
+
+    version: int
+    overdue: float = 0.0
 
 
 @dataclass
@@ -152,9 +162,9 @@ class History:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def check(self, final: dict[str, tuple[str, Header | None, int]], end: float, prompt: float | None) -> list[str]:
-        """All violations. `final` says of each id that is still there: its server, its header (None: a dead letter),
-        and its version. `prompt`: the seconds by which nothing may be late, where nothing was in its way."""
+    def check(self, final: Mapping[str, Remaining], prompt: float | None) -> list[str]:
+        """All violations, when every process has ended. `prompt`: the seconds by which nothing may be late, where
+        nothing was in its way."""
         calls: dict[str, list[Call]] = defaultdict(list)
         runs: dict[str, list[HandlerRun]] = defaultdict(list)
         for call in self.calls:
@@ -163,7 +173,7 @@ class History:
             runs[run.task_id].append(run)
         found = list(self.violations)
         for task_id, of_id in calls.items():
-            found += self._never_lost(task_id, of_id, runs[task_id], final.get(task_id), end)
+            found += self._never_lost(task_id, of_id, runs[task_id], final.get(task_id))
             found += self._on_its_grid(task_id, of_id)
         crowded = [] if prompt is None else self._crowded()
         for task_id, started in runs.items():
@@ -172,7 +182,7 @@ class History:
             if prompt is not None:
                 found += self._prompt(started, prompt, crowded)
         for loss in self.losses:
-            witnesses = [process for process in loss.betrayed if (process.ended_at or end) > loss.at + _NOTICED_SECONDS]
+            witnesses = [p for p in loss.betrayed if p.ended_at is None or p.ended_at > loss.at + _NOTICED_SECONDS]
             if witnesses and not loss.reported:
                 found.append(f"{loss.server} lost {loss.commands} commands at {loss.at:.3f}, unnoticed")
         return found
@@ -182,8 +192,7 @@ class History:
         task_id: str,
         calls: list[Call],
         runs: list[HandlerRun],
-        final: tuple[str, Header | None, int] | None,
-        end: float,
+        final: Remaining | None,
     ) -> Iterator[str]:
         """Every acknowledged assignment ran, was removed, or is a dead letter."""
         for position, call in enumerate(calls):
@@ -194,10 +203,9 @@ class History:
                 continue
             if self._lost_between(call.start, float("inf")):
                 continue
-            if final is not None and final[2] >= call.version:
-                header = final[1]
-                if header is not None and header.state != "r" and header.due / 1000 < end - 60:
-                    yield f"{task_id} waits since {end - header.due / 1000:.1f} s and nobody runs it"
+            if final is not None and final.version >= call.version:
+                if final.overdue > _SERVED_SECONDS:
+                    yield f"{task_id} waits since {final.overdue:.1f} s and nobody runs it"
                 continue
             if not any(run.version >= call.version and run.how == "done" for run in runs):
                 yield f"{task_id}, version {call.version}, acknowledged at {call.end:.3f}, was lost"

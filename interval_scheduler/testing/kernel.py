@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import heapq
 import itertools
+import math
 import random
 import weakref
 from collections.abc import Callable, Coroutine
@@ -51,11 +52,15 @@ class Event:
 
 
 class Kernel:
-    """The virtual time, `now` in seconds from 0, and what is going to happen. `start` is the unix time of its 0."""
+    """The virtual time, `now` in seconds from 0, and what is going to happen. `start` is the unix time of its 0.
 
-    def __init__(self, seed: object, start: float) -> None:
+    With `ticks` in a second, things happen only at these.
+    """
+
+    def __init__(self, seed: object, start: float, ticks: int = 0) -> None:
         self.seed = seed
         self.start = start
+        self._ticks = ticks
         self.now = 0.0
         self.random = random.Random(f"{seed}")
         self.errors: list[BaseException] = []
@@ -73,7 +78,7 @@ class Kernel:
         context: contextvars.Context | None = None,
     ) -> Event:
         """Calls `callback` at a virtual time, on the loop of a `process` if there is one."""
-        event = Event(max(time, self.now), process, callback, args, context)
+        event = Event(max(self._at_tick(time), self.now), process, callback, args, context)
         heapq.heappush(self._events, (event.time, next(self._order), event))
         return event
 
@@ -83,12 +88,16 @@ class Kernel:
 
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
         """Lets things happen up to a virtual time, or until `done()`."""
+        until = self._at_tick(until)
         while self._events and self._events[0][0] <= until and not done():
             time, _, event = heapq.heappop(self._events)
             self.now = max(self.now, time)
             self._happen(event)
         if not done():
             self.now = max(self.now, until)
+
+    def _at_tick(self, time: float) -> float:
+        return math.ceil(time * self._ticks - 1e-6) / self._ticks if self._ticks and math.isfinite(time) else time
 
     def _happen(self, event: Event) -> None:
         callback, process = event.callback, event.process

@@ -145,7 +145,7 @@ class SimulatedServer:
 
     def now_ms(self) -> int:
         """The time of its clock, in ms."""
-        return int((self.kernel.start + self.kernel.now + self.clock) * 1000)
+        return round((self.kernel.start + self.kernel.now + self.clock) * 1_000_000) // 1000
 
     def execute(self, args: list[bytes]) -> Any:
         """Carries out one command; returns the reply or the error in its place."""

@@ -7,12 +7,14 @@ handlers do; a runner that is busy with one run costs nothing to the others.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from ..errors import InvalidOptions
 from ..settlement import End, Outcome
 from .run import Execution, Run, enter, leave
 
@@ -235,3 +237,44 @@ def describe(error: BaseException) -> str:
     except BaseException:  # whatever its __str__ does
         text = type(error).__name__
     return text.encode("utf-8", "replace").decode()[:2000]
+
+
+def check_handler(handler: Any) -> None:
+    """Refuses at once what could only turn every task into a dead letter."""
+    advice = "pass a function or a coroutine function that takes one argument, the payload"
+    if not callable(handler):
+        raise InvalidOptions([f"handler is {handler!r}: {advice}"])
+    if _is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        raise InvalidOptions([f"handler {handler!r} is a generator function, whose body nobody would run: {advice}"])
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # some built-in functions have none
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidOptions([f"handler {handler!r} cannot be called with a payload ({error}): {advice}"]) from error
+
+
+def is_coroutine_function(handler: Any) -> bool:
+    """Whether calling the handler only makes a coroutine."""
+    return _is_any(handler, inspect.iscoroutinefunction)
+
+
+def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
+    """Whether a function, what a partial or a method stands for, or an object's ``__call__`` is of one of the kinds."""
+    while hasattr(handler, "func"):  # functools.partial
+        handler = handler.func
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+    return any(kind(handler) or kind(call) for kind in kinds)
+
+
+def on_loop(handler: Handler) -> Handler:
+    """A coroutine function that does what a plain handler does."""
+
+    async def call(payload: Any) -> None:
+        result = handler(payload)
+        if inspect.isawaitable(result):
+            await result
+
+    return call

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
 from ..world import World
 from .claimer import Claimer
-from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners
+from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners, check_handler, is_coroutine_function, on_loop
 from .leases import LeaseKeeper
 from .roster import Roster
 from .run import Execution, Run, running_execution
@@ -55,7 +54,7 @@ class Worker:
         handler: Handler,
         confirm: Confirm = "auto",
     ) -> None:
-        _check_handler(handler)
+        check_handler(handler)
         if confirm not in ("auto", "manual"):
             raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
         self.id = f"{socket.gethostname()}-{os.getpid()}-{world.token()}"
@@ -81,9 +80,9 @@ class Worker:
         self._tasks: list[asyncio.Task[Any]] = []
         self._idle = asyncio.Event()
         self._idle.set()
-        if not world.threads and not _is_coroutine_function(handler):
-            handler = _on_loop(handler)
-        kind = CoroutineRunners if _is_coroutine_function(handler) else ThreadRunners
+        if not world.threads and not is_coroutine_function(handler):
+            handler = on_loop(handler)
+        kind = CoroutineRunners if is_coroutine_function(handler) else ThreadRunners
         self._runner: Runner = kind(handler, self._started, self._ended)
         self._keepers = {name: self._keeper(name) for name in layout.instances}
         self._roster = Roster(
@@ -133,6 +132,11 @@ class Worker:
             self._settled,
             self._refused,
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was claimed is left to run or to settle."""
+        return not (self._active or self._reserved or self._unsettled)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -388,46 +392,6 @@ class Worker:
         if not isinstance(error, PartitionUnavailable):
             self._log.write("error", "claiming failed and is tried again", instance=instance, error=repr(error))
         self._events.emit("error", Event("error", {"error": error, "where": instance}))
-
-
-def _check_handler(handler: Any) -> None:
-    """Refuses at once what could only turn every task into a dead letter."""
-    advice = "pass a function or a coroutine function that takes one argument, the payload"
-    if not callable(handler):
-        raise InvalidOptions([f"handler is {handler!r}: {advice}"])
-    if _is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-        raise InvalidOptions([f"handler {handler!r} is a generator function, whose body nobody would run: {advice}"])
-    try:
-        signature = inspect.signature(handler)
-    except ValueError:
-        return  # some built-in functions have none
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise InvalidOptions([f"handler {handler!r} cannot be called with a payload ({error}): {advice}"]) from error
-
-
-def _is_coroutine_function(handler: Any) -> bool:
-    return _is_any(handler, inspect.iscoroutinefunction)
-
-
-def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
-    """Whether a function, what a partial or a method stands for, or an object's ``__call__`` is of one of the kinds."""
-    while hasattr(handler, "func"):  # functools.partial
-        handler = handler.func
-    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-    return any(kind(handler) or kind(call) for kind in kinds)
-
-
-def _on_loop(handler: Handler) -> Handler:
-    """A coroutine function that does what a plain handler does."""
-
-    async def call(payload: Any) -> None:
-        result = handler(payload)
-        if inspect.isawaitable(result):
-            await result
-
-    return call
 
 
 def _ignore(_channel: str, _message: bytes) -> None:

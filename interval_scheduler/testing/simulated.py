@@ -1,0 +1,336 @@
+"""A scheduler in virtual time, for the tests of applications: a month passes in the time its tasks take."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, TypeVar
+
+from .. import commands
+from ..async_scheduler import AsyncScheduler
+from ..definition import Definition, decode_body
+from ..errors import InvalidOptions, SchedulerError
+from ..model import to_datetime
+from ..options import load_options
+from ..record import RUNNING, Header, parse_header, split_record
+from ..schedule import next_slot
+from ..scheduler import Scheduler
+from ..worker.handlers import Handler, check_handler, on_loop
+from ..worker.run import current_execution
+from ..worker.worker import Confirm
+from .kernel import Kernel, Process
+from .network import Network
+from .servers import Backend, SimulatedServer
+
+T = TypeVar("T")
+
+_GAP_SECONDS = 30.0
+"""From such a pause on, the worker is put to sleep, so that it costs nothing."""
+_LONGEST_RUN_SECONDS = 7 * 86_400.0
+
+
+@dataclass(eq=False)
+class SimulatedRun:
+    """One run of the handler. Times are aware, in UTC; `ended` is None while it goes on."""
+
+    id: str
+    payload: Any
+    due: datetime
+    started: datetime
+    attempt: int
+    ended: datetime | None = None
+    exception: BaseException | None = None
+    """What the handler raised."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the handler returned."""
+        return self.ended is not None and self.exception is None
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """When a task is going to be due (aware, UTC)."""
+
+    id: str
+    due: datetime
+
+
+class SimulatedScheduler(Scheduler):
+    """A `Scheduler` whose time passes only in `advance` and `run_due`.
+
+    Everything is real but time and the servers: the same scripts and the same worker run, on memory that is gone with
+    `close`. Give it to the code under test in the place of a `Scheduler` (or `async_scheduler` for an
+    `AsyncScheduler`), set the handler by `start_task_execute`, and let time pass::
+
+        with SimulatedScheduler(start=datetime(2026, 3, 1, tzinfo=UTC)) as scheduler:
+            scheduler.start_task_accept()
+            scheduler.start_task_execute(handler)
+            sign_up(scheduler, "ada")
+            runs = scheduler.advance(days=30)
+            assert [run.id for run in runs] == ["trial-ends:ada"]
+
+    Handlers run one after another in the thread that lets time pass. In a coroutine handler ``asyncio.sleep`` and
+    timeouts take virtual time; sockets, files and threads do not exist on that loop. ``datetime.now()`` is still the
+    real time: ask `now`, or let a library such as time-machine follow it. Needs ``interval-scheduler[memory]``.
+    """
+
+    def __init__(
+        self, options: Any = None, logger: Any = None, *, start: datetime | None = None, seed: int = 0, **fields: Any
+    ) -> None:
+        """Takes the options of a `Scheduler`. Instances are no more than names here, and have one partition each.
+
+        Args:
+            options: see `Scheduler`.
+            logger: see `Scheduler`.
+            start: the first instant (aware); the present by default.
+            seed: of everything that is left to chance, such as the jitter of retries.
+            **fields: single options by name.
+
+        Raises:
+            InvalidOptions: for wrong options, a naive `start`, or where fakeredis is not installed.
+        """
+        start = datetime.now(UTC) if start is None else start
+        if start.utcoffset() is None:
+            raise InvalidOptions([f"start is {start!r}, without a time zone: use one, such as tzinfo=UTC"])
+        # Whole milliseconds, like due times: so that a run starts exactly when it is due.
+        self._kernel = Kernel(seed, math.floor(start.timestamp() * 1000) / 1000, ticks=1000)
+        self._network = Network([])
+        self._backends: list[Backend] = []
+        self._process = Process(self._kernel, "application", self._network.endpoint)
+        self._driving = False
+        self._async: AsyncScheduler | None = None
+        self._handler: tuple[Handler, Confirm] | None = None
+        self._live: set[SimulatedRun] = set()
+        self.runs: list[SimulatedRun] = []
+        """Every run so far, in the order they started."""
+        given = load_options(options, fields)
+        # More partitions would change nothing but the time it takes.
+        super().__init__(given, logger, world=self._process, partitions=len(given.instances))
+        for name in self._engine.endpoints:
+            self._backends.append(Backend(f"memory://simulated-{secrets.token_hex(8)}"))
+            self._network.servers[name] = SimulatedServer(self._kernel, name, self._backends[-1])
+
+    def __enter__(self) -> SimulatedScheduler:
+        return self
+
+    def close(self) -> None:
+        """Ends it all. A run that goes on is cut off, as if its process had died."""
+        if self._closed:
+            return
+        self._accepting = False
+        self._closed = True
+        self._kernel.close()
+        for backend in self._backends:
+            backend.close()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The virtual time (aware, UTC)."""
+        return datetime.fromtimestamp(self._process.time(), UTC)
+
+    def advance(self, by: float | timedelta = 0, **parts: float) -> list[SimulatedRun]:
+        """Lets time pass, in seconds or as a timedelta, and returns the runs that were started meanwhile.
+
+        ``advance(days=30)`` is short for ``advance(timedelta(days=30))``. Runs that last longer go on at the next call.
+
+        Raises:
+            InvalidOptions: for a time that goes back.
+        """
+        known, until = len(self.runs), self._kernel.now + _seconds(by, parts)
+        while self._kernel.now < until:
+            pause = min(until, self._kernel.now + self._quiet_seconds())
+            if pause - self._kernel.now > _GAP_SECONDS:
+                self._skip(pause)
+            else:
+                self._pass(min(until, self._kernel.now + _GAP_SECONDS))
+        self._pass(until)
+        return self.runs[known:]
+
+    def run_due(self) -> list[SimulatedRun]:
+        """Runs what is due now, to its end, and returns these runs. Time passes only as far as handlers take any.
+
+        Raises:
+            SchedulerError: where nothing is executing tasks, or a handler does not come to an end within a week.
+        """
+        if self._handler is None:
+            raise SchedulerError("nothing runs due tasks yet: call start_task_execute(handler) first.")
+        known, now_ms = len(self.runs), self._server_ms()
+        self._pass(self._kernel.now + _LONGEST_RUN_SECONDS, lambda: not self._is_busy(now_ms))
+        if self._is_busy(now_ms):
+            raise SchedulerError(f"a handler has not come to an end within {timedelta(seconds=_LONGEST_RUN_SECONDS)}.")
+        return [run for run in self.runs[known:] if _milliseconds(run.due) <= now_ms]
+
+    def would_run(self, within: float | timedelta = 0, **parts: float) -> list[Occurrence]:
+        """What is going to be due within so many seconds, in order, if all goes well; nothing is run.
+
+        Everything overdue is included; recurring tasks come with every one of their occurrences.
+        """
+        end = self._server_ms() + round(1000 * _seconds(within, parts))
+        found = [occurrence for task in self._stored() for occurrence in _occurrences(*task, end)]
+        return sorted(found, key=lambda occurrence: (occurrence.due, occurrence.id))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine in virtual time until it is done, such as one that uses `async_scheduler`."""
+        return self._on_loop(coroutine)
+
+    @property
+    def async_scheduler(self) -> AsyncScheduler:
+        """An `AsyncScheduler` of the same time and the same tasks, to be used in `run` and in handlers."""
+        if self._async is None:
+            self._async = AsyncScheduler(self._engine.options, world=self._process)
+        return self._async
+
+    # -- executing ---------------------------------------------------------------------------------------------------
+
+    def start_task_execute(self, handler: Handler, confirm: Confirm = "auto") -> None:
+        check_handler(handler)
+        super().start_task_execute(self._recorded(handler), confirm)
+        self._handler = self._recorded(handler), confirm
+
+    def stop_task_execute(self, grace: float | None = None) -> None:
+        self._handler = None
+        self._on_loop(self._engine.stop_worker(grace))
+
+    def _set_concurrency(self, value: int) -> None:
+        if self._engine.worker is not None:
+            self._engine.worker.concurrency = value
+
+    def wait(self, grace: float | None = None) -> NoReturn:
+        """Not here: nobody else lets time pass meanwhile."""
+        raise SchedulerError("wait() would wait for ever in virtual time: use advance() or run_due().")
+
+    def _recorded(self, handler: Handler) -> Handler:
+        call = on_loop(handler)
+
+        async def record(payload: Any) -> None:
+            execution = current_execution()
+            run = SimulatedRun(execution.id, payload, execution.due, self.now(), execution.attempt)
+            self.runs.append(run)
+            self._live.add(run)
+            try:
+                await call(payload)
+            except BaseException as error:
+                run.exception = error
+                raise
+            finally:
+                run.ended = self.now()
+                self._live.discard(run)
+
+        return record
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._driving:
+            coroutine.close()
+            raise SchedulerError(
+                "this was called while time passes (in a handler or a callback), and would wait for itself: call it "
+                "between two calls of advance() or run_due()."
+            )
+        self._driving = True
+        try:
+            task = self._process.spawn(coroutine)
+            self._kernel.run(float("inf"), task.done)
+        finally:
+            self._driving = False
+        if not task.done():
+            task.cancel()
+            raise SchedulerError("the coroutine waits for something that never happens in virtual time.")
+        self._kernel.errors = [error for error in self._kernel.errors if error is not task.exception()]
+        result: T = task.result()
+        return result
+
+    def _pass(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Lets things happen up to a time of the kernel, or until `done()`."""
+        if self._driving:
+            raise SchedulerError("time passes already: this cannot be called in a handler or a callback.")
+        self._driving = True
+        try:
+            self._kernel.run(until, done)
+        finally:
+            self._driving = False
+        if self._kernel.errors:
+            raise self._kernel.errors.pop(0)
+
+    def _skip(self, until: float) -> None:
+        """Lets a pause pass up to `until`, or until somebody does something, with nobody watching for it."""
+        engines = [self._engine, *([self._async._engine] if self._async is not None else [])]
+        sleeping = [engine for engine in engines if engine is self._engine or engine.worker is None]
+        for engine in sleeping:
+            self._on_loop(engine.close())
+        server_calls = self._calls()
+        self._pass(until, lambda: self._calls() != server_calls)
+        for engine in sleeping:
+            self._on_loop(engine.watch())
+        if self._handler is not None:
+            self._on_loop(self._engine.start_worker(*self._handler))
+
+    def _calls(self) -> int:
+        return sum(len(server.executed) for server in self._network.servers.values())
+
+    def _is_busy(self, now_ms: int) -> bool:
+        """Whether something that was due at `now_ms` has not been run and settled yet."""
+        if self._next_ms() <= now_ms or any(_milliseconds(run.due) <= now_ms for run in self._live):
+            return True
+        # What has just ended is settled before anything else is looked at.
+        return not self._live and self._engine.worker is not None and not self._engine.worker.idle
+
+    def _quiet_seconds(self) -> float:
+        """For how long nothing is going to happen by itself."""
+        worker = self._engine.worker
+        return (self._next_ms() - self._server_ms()) / 1000 if worker is None or worker.idle else 0.0
+
+    def _next_ms(self) -> float:
+        """When the next thing happens by itself, by the servers' clock: something is due, or a lease ends."""
+        layout = self._engine.layout
+        if layout is None:
+            return float("inf")
+        now = str(self._server_ms())
+        requests = [commands.look(layout.of_instance(name), now) for name in layout.instances]
+        times = (float(time) for reply in self._transport.execute(requests) for time in reply[2:] if time)
+        return min(times, default=float("inf"))
+
+    def _server_ms(self) -> int:
+        return round((self._kernel.start + self._kernel.now) * 1000)
+
+    def _stored(self) -> Iterator[tuple[str, Header, Definition]]:
+        """Every live task."""
+        assert self._engine.layout is not None
+        for partition in self._engine.layout.partitions:
+            tasks = partition.meta.removesuffix("meta") + "tasks"
+            flat = self._network.servers[partition.instance].read(b"HGETALL", tasks)
+            for task_id, record in zip(flat[::2], flat[1::2], strict=True):
+                header, body = split_record(record)
+                yield task_id.decode(), parse_header(header), decode_body(body)
+
+
+def _occurrences(task_id: str, header: Header, definition: Definition, end_ms: int) -> Iterator[Occurrence]:
+    schedule, slot, due = definition.schedule, header.grid, header.due
+    if header.state == RUNNING:
+        # What runs has begun: only what follows is still to come.
+        if schedule is None:
+            return
+        slot = next_slot(schedule, slot)
+        due = slot + definition.delay(task_id, slot)
+    while due <= end_ms:
+        yield Occurrence(task_id, to_datetime(due))
+        if schedule is None:
+            return
+        slot = next_slot(schedule, slot)
+        due = slot + definition.delay(task_id, slot)
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
+
+
+def _seconds(by: float | timedelta, parts: dict[str, float]) -> float:
+    span = (by if isinstance(by, timedelta) else timedelta(seconds=by)) + timedelta(**parts)
+    if span < timedelta(0):
+        raise InvalidOptions([f"the time to pass is {span}: time cannot go back, use zero or more"])
+    return span.total_seconds()
