@@ -97,7 +97,11 @@ class Kernel:
             self.now = max(self.now, until)
 
     def _at_tick(self, time: float) -> float:
-        return math.ceil(time * self._ticks - 1e-6) / self._ticks if self._ticks and math.isfinite(time) else time
+        if not self._ticks or not self.now < time < float("inf"):
+            return time
+        # A thousandth of a tick is the error of a sum; but what is later than now comes later, or waits never end.
+        tick = math.ceil(time * self._ticks - 0.001)
+        return (tick if tick / self._ticks > self.now else tick + 1) / self._ticks
 
     def _happen(self, event: Event) -> None:
         callback, process = event.callback, event.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
@@ -29,7 +30,8 @@ T = TypeVar("T")
 
 _GAP_SECONDS = 30.0
 """From such a pause on, the worker is put to sleep, so that it costs nothing."""
-_LONGEST_RUN_SECONDS = 7 * 86_400.0
+_DAY_SECONDS = 86_400.0
+_CENTURY_SECONDS = 100 * 365 * _DAY_SECONDS
 
 
 @dataclass(eq=False)
@@ -96,12 +98,13 @@ class SimulatedScheduler(Scheduler):
         start = datetime.now(UTC) if start is None else start
         if start.utcoffset() is None:
             raise InvalidOptions([f"start is {start!r}, without a time zone: use one, such as tzinfo=UTC"])
-        # Whole milliseconds, like due times: so that a run starts exactly when it is due.
-        self._kernel = Kernel(seed, math.floor(start.timestamp() * 1000) / 1000, ticks=1000)
+        # Whole milliseconds of one and the same clock, like due times: so that a run starts exactly when it is due.
+        self._kernel = Kernel(seed, 0.0, ticks=1000)
+        self._kernel.now = math.floor(start.timestamp() * 1000) / 1000
         self._network = Network([])
         self._backends: list[Backend] = []
         self._process = Process(self._kernel, "application", self._network.endpoint)
-        self._driving = False
+        self._passing = False
         self._async: AsyncScheduler | None = None
         self._handler: tuple[Handler, Confirm] | None = None
         self._live: set[SimulatedRun] = set()
@@ -141,28 +144,26 @@ class SimulatedScheduler(Scheduler):
         Raises:
             InvalidOptions: for a time that goes back.
         """
-        known, until = len(self.runs), self._kernel.now + _seconds(by, parts)
-        while self._kernel.now < until:
-            pause = min(until, self._kernel.now + self._quiet_seconds())
-            if pause - self._kernel.now > _GAP_SECONDS:
-                self._skip(pause)
-            else:
-                self._pass(min(until, self._kernel.now + _GAP_SECONDS))
-        self._pass(until)
+        self._refuse_nesting()
+        known = len(self.runs)
+        self._advance(self._kernel.now + _seconds(by, parts))
         return self.runs[known:]
 
     def run_due(self) -> list[SimulatedRun]:
         """Runs what is due now, to its end, and returns these runs. Time passes only as far as handlers take any.
 
         Raises:
-            SchedulerError: where nothing is executing tasks, or a handler does not come to an end within a week.
+            SchedulerError: where nothing is executing tasks, or a handler does not come to an end within a day.
         """
         if self._handler is None:
             raise SchedulerError("nothing runs due tasks yet: call start_task_execute(handler) first.")
         known, now_ms = len(self.runs), self._server_ms()
-        self._pass(self._kernel.now + _LONGEST_RUN_SECONDS, lambda: not self._is_busy(now_ms))
+        self._refuse_nesting()
+        self._pass(self._kernel.now + _DAY_SECONDS, lambda: not self._is_busy(now_ms))
+        self._raise_errors()
         if self._is_busy(now_ms):
-            raise SchedulerError(f"a handler has not come to an end within {timedelta(seconds=_LONGEST_RUN_SECONDS)}.")
+            raise SchedulerError("a handler has not come to an end within a day: use advance() for longer ones.")
+        self._pass(self._kernel.now)
         return [run for run in self.runs[known:] if _milliseconds(run.due) <= now_ms]
 
     def would_run(self, within: float | timedelta = 0, **parts: float) -> list[Occurrence]:
@@ -175,8 +176,16 @@ class SimulatedScheduler(Scheduler):
         return sorted(found, key=lambda occurrence: (occurrence.due, occurrence.id))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine in virtual time until it is done, such as one that uses `async_scheduler`."""
-        return self._on_loop(coroutine)
+        """Runs a coroutine in virtual time until it is done, such as one that uses `async_scheduler`.
+
+        Raises:
+            SchedulerError: where it waits for something that does not happen within a hundred years.
+        """
+        self._refuse_nesting(coroutine)
+        task = self._process.spawn(coroutine)
+        self._advance(self._kernel.now + _CENTURY_SECONDS, task.done)
+        result: T = self._result(task)
+        return result
 
     @property
     def async_scheduler(self) -> AsyncScheduler:
@@ -226,45 +235,61 @@ class SimulatedScheduler(Scheduler):
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._driving:
-            coroutine.close()
-            raise SchedulerError(
-                "this was called while time passes (in a handler or a callback), and would wait for itself: call it "
-                "between two calls of advance() or run_due()."
-            )
-        self._driving = True
-        try:
-            task = self._process.spawn(coroutine)
-            self._kernel.run(float("inf"), task.done)
-        finally:
-            self._driving = False
-        if not task.done():
-            task.cancel()
-            raise SchedulerError("the coroutine waits for something that never happens in virtual time.")
-        self._kernel.errors = [error for error in self._kernel.errors if error is not task.exception()]
-        result: T = task.result()
+        self._refuse_nesting(coroutine)
+        task = self._process.spawn(coroutine)
+        self._pass(self._kernel.now + _DAY_SECONDS, task.done)
+        result: T = self._result(task)
         return result
 
-    def _pass(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Lets things happen up to a time of the kernel, or until `done()`."""
-        if self._driving:
-            raise SchedulerError("time passes already: this cannot be called in a handler or a callback.")
-        self._driving = True
-        try:
-            self._kernel.run(until, done)
-        finally:
-            self._driving = False
+    def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
+        if self._passing:
+            if coroutine is not None:
+                coroutine.close()
+            raise SchedulerError(
+                "time passes already: call this between two calls of advance() or run_due(), not in a handler."
+            )
+
+    def _result(self, task: asyncio.Task[Any]) -> Any:
+        if not task.done():
+            task.cancel()
+            raise SchedulerError("a coroutine waits for something that never happens in virtual time.")
+        # It is raised here, and not as one of those that nobody waited for.
+        self._kernel.errors = [error for error in self._kernel.errors if error is not task.exception()]
+        self._raise_errors()
+        return task.result()
+
+    def _raise_errors(self) -> None:
         if self._kernel.errors:
             raise self._kernel.errors.pop(0)
 
-    def _skip(self, until: float) -> None:
+    def _advance(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Lets time pass up to `until`, or until `done()`; pauses cost nothing."""
+        while self._kernel.now < until and not done():
+            pause = min(until, self._kernel.now + self._quiet_seconds())
+            if pause - self._kernel.now > _GAP_SECONDS:
+                self._skip(pause, done)
+            else:
+                self._pass(min(until, self._kernel.now + _GAP_SECONDS), done)
+        if not done():
+            self._pass(until)
+        self._raise_errors()
+
+    def _pass(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Lets things happen up to a time of the kernel, or until `done()`."""
+        self._passing = True
+        try:
+            self._kernel.run(until, done)
+        finally:
+            self._passing = False
+
+    def _skip(self, until: float, done: Callable[[], bool]) -> None:
         """Lets a pause pass up to `until`, or until somebody does something, with nobody watching for it."""
         engines = [self._engine, *([self._async._engine] if self._async is not None else [])]
         sleeping = [engine for engine in engines if engine is self._engine or engine.worker is None]
         for engine in sleeping:
             self._on_loop(engine.close())
         server_calls = self._calls()
-        self._pass(until, lambda: self._calls() != server_calls)
+        self._pass(until, lambda: self._calls() != server_calls or done())
         for engine in sleeping:
             self._on_loop(engine.watch())
         if self._handler is not None:

@@ -47,7 +47,7 @@ def test_a_month_passes(scheduler: SimulatedScheduler, seen: list[Any]) -> None:
     assert scheduler.advance(days=28, hours=1) == scheduler.runs
     assert seen == ["payload of daily"] * 28
     runs = scheduler.advance(timedelta(days=2))
-    assert [run.id for run in runs] == ["trial", "daily", "daily"]
+    assert [run.id for run in runs] == ["daily", "trial", "daily"]
     assert scheduler.now() == START + timedelta(days=30, hours=1)
     assert all(run.started == run.due and run.succeeded and run.attempt == 1 for run in scheduler.runs)
     # Nine in Paris is an hour earlier in UTC from the last Sunday of March on.
@@ -189,7 +189,7 @@ def test_options_of_the_application_are_taken() -> None:
 
 def test_what_makes_no_sense_is_refused(scheduler: SimulatedScheduler) -> None:
     with pytest.raises(InvalidOptions, match="without a time zone"):
-        SimulatedScheduler(start=datetime(2026, 1, 1))  # noqa: DTZ001
+        SimulatedScheduler(start=datetime(2026, 1, 1))
     with pytest.raises(InvalidOptions, match="time cannot go back"):
         scheduler.advance(-1)
     with pytest.raises(SchedulerError, match=r"start_task_execute\(handler\)"):
@@ -197,7 +197,7 @@ def test_what_makes_no_sense_is_refused(scheduler: SimulatedScheduler) -> None:
     with pytest.raises(SchedulerError, match="advance"):
         scheduler.wait()
     with pytest.raises(InvalidOptions, match="handler"):
-        scheduler.start_task_execute(lambda: None)
+        scheduler.start_task_execute(None)  # type: ignore[arg-type]
     scheduler.stop_task_accept()
     with pytest.raises(NotAcceptingTasks):
         scheduler.post("x", 1)
