@@ -9,23 +9,32 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from interval_scheduler import AsyncScheduler, InvalidOptions, Retry, Scheduler, current_execution
-from interval_scheduler.doctor import SCRIPT_COMMANDS, Finding, diagnose
+from interval_scheduler import (
+    AsyncScheduler,
+    InvalidOptions,
+    PartitionUnavailable,
+    Retry,
+    Scheduler,
+    UnsuitableServer,
+    current_execution,
+)
+from interval_scheduler.doctor import Finding, diagnose
 from interval_scheduler.scripts import script
+from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.world import World
 from tests.integration.conftest import storage
 from tests.servers import Binary, RedisServer
 from tests.tasks import Job, Uniform, eventually
+from tests.unit.test_doctor import ACL, Lines
 from tests.unit.test_lua_headers import LUA
 
-ACL = Path(__file__).parents[2] / "docs" / "acl.md"
 [RULE] = [line.split() for line in re.findall(r"<!-- acl-rule -->\s+(ACL SETUSER .*)\n", ACL.read_text())]
 USER, PASSWORD = RULE[2], next(part[1:] for part in RULE if part.startswith(">"))
 RIGHTS = [part for part in RULE if part[0] in "+~&"]
@@ -50,8 +59,10 @@ def not_ok(findings: list[Finding]) -> list[tuple[str, str]]:
 
 
 def message(findings: list[Finding], check: str) -> str:
-    """What the worst findings of a check say."""
-    return "\n".join(finding.message for finding in findings if finding.check == check and finding.level != "ok")
+    """What the findings of a check that are not good say."""
+    return "\n".join(
+        f"{finding.message}; {finding.fix}" for finding in findings if finding.check == check and finding.level != "ok"
+    )
 
 
 def contents(server: RedisServer) -> dict[bytes, bytes | None]:
@@ -205,7 +216,7 @@ def test_a_step_that_fails_is_named_and_nothing_is_left(
 
 def test_hints_that_do_not_arrive(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind a proxy that does not pass pub/sub on."""
-    monkeypatch.setattr("interval_scheduler.doctor._Line.hear", lambda *_: None)
+    monkeypatch.setattr("interval_scheduler.doctor.line.Line.hear", lambda *_: None)
     findings = diagnose(server.url)
     assert not_ok(findings) == [("warning", "hints")]
 
@@ -217,6 +228,174 @@ def test_an_embedded_and_a_memory_server(tmp_path: Path) -> None:
 def test_options_are_checked_first() -> None:
     with pytest.raises(InvalidOptions, match="partitions"):
         diagnose("redis://127.0.0.1:1", partitions=0)
+
+
+# -- at connect --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+async def test_what_is_wrong_is_logged_once_over_many_connections(server: RedisServer, admin: Any, kind: Any) -> None:
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    admin.config_set("maxmemory", "1gb")
+    logger = Lines()
+    started: list[Any] = []
+    scheduler = Uniform(kind(server.url, logger))
+    try:
+        await scheduler.start_task_accept()
+        assert logger.checks == [("error", f"127.0.0.1:{server.port}/0", "eviction")]
+        await scheduler.start_task_execute(started.append)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: started == ["a"])
+        admin.client_kill_filter(_type="normal", skipme=True)
+        await scheduler.assign_task(Job("b"))
+        await eventually(lambda: started == ["a", "b"])
+    finally:
+        await scheduler.close()
+    assert [line for line in logger.checks if line[2] == "eviction"] == logger.checks[:1]
+
+
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+async def test_an_evicting_server_is_refused_by_option(own_servers: list[RedisServer], kind: Any) -> None:
+    """At the start any instance; later only what its partitions hold, until it is mended."""
+    options = {"storage": storage(own_servers, evicting_servers="refuse")}
+    with redis.Redis.from_url(own_servers[1].url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", "1gb")
+        refused = Uniform(kind(options, Lines()))
+        with pytest.raises(UnsuitableServer, match=r"'redis-1'.* allkeys-lru: .*; set maxmemory-policy noeviction"):
+            await refused.start_task_accept()
+        await refused.close()
+        assert [contents(server) for server in own_servers[1:2]] == [{}]
+
+        client.config_set("maxmemory-policy", "noeviction")
+        scheduler = Uniform(kind(options, Lines()))
+        try:
+            await scheduler.start_task_accept()
+            jobs = [Job(str(number), time.time() + 1000) for number in range(20)]
+            await scheduler.assign_tasks(jobs)
+            client.config_set("maxmemory-policy", "volatile-lru")
+            client.client_kill_filter(_type="normal", skipme=True)
+            outcomes = [await outcome(scheduler.assign_task(job)) for job in jobs]
+            assert set(outcomes) == {False, UnsuitableServer}
+            client.config_set("maxmemory-policy", "noeviction")
+            assert [await outcome(scheduler.assign_task(job)) for job in jobs] == [False] * 20
+            await scheduler.clear_all_tasks()
+        finally:
+            await scheduler.close()
+
+
+async def outcome(call: Awaitable[bool]) -> object:
+    """What a call returns, or the class of its error."""
+    try:
+        return await call
+    except PartitionUnavailable as error:
+        return type(error)
+
+
+class Altered(World):
+    """A world in which the answers of servers to INFO and TIME are changed on their way, per instance."""
+
+    def __init__(self, **change: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.endpoint = lambda instance: AlteredEndpoint(instance, change.get(instance.name, lambda answer: answer))
+
+
+class AlteredEndpoint(Endpoint):
+    def __init__(self, instance: Any, change: Callable[[Any], Any]) -> None:
+        super().__init__(instance)
+        self._change = change
+
+    def connection_pool(self, asynchronous: bool, answer_seconds: float = 5.0) -> Any:
+        pool = super().connection_pool(asynchronous, answer_seconds)
+        plain, change = pool.connection_class, self._change
+
+        class Blocking(plain):  # type: ignore[misc,valid-type]
+            def read_response(self, *args: Any, **named: Any) -> Any:
+                return change(super().read_response(*args, **named))
+
+        class Asynchronous(plain):  # type: ignore[misc,valid-type]
+            async def read_response(self, *args: Any, **named: Any) -> Any:
+                return change(await super().read_response(*args, **named))
+
+        pool.connection_class = Asynchronous if asynchronous else Blocking
+        return pool
+
+
+def as_redis_6_0(answer: Any) -> Any:
+    """INFO as an old server gives it."""
+    if isinstance(answer, bytes) and b"redis_version:" in answer:
+        return re.sub(rb"redis_version:\S+", b"redis_version:6.0.16", answer)
+    return answer
+
+
+def minutes_ahead(answer: Any) -> Any:
+    """TIME by a clock that is two minutes fast."""
+    if isinstance(answer, list) and len(answer) == 2 and re.fullmatch(rb"\d{10}", answer[0]):
+        return [b"%d" % (int(answer[0]) + 120), answer[1]]
+    return answer
+
+
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+@pytest.mark.parametrize("old", ["redis-0", "redis-1"])
+async def test_an_old_version_is_refused_at_the_start(own_servers: list[RedisServer], kind: Any, old: str) -> None:
+    logger = Lines()
+    world = Altered(**{old: as_redis_6_0})
+    scheduler = Uniform(kind({"storage": storage(own_servers)}, logger, world=world))
+    with pytest.raises(UnsuitableServer, match=rf"{old}.* Redis 6\.0\.16 lacks commands .*upgrade to Redis 6\.2"):
+        await scheduler.start_task_accept()
+    with pytest.raises(UnsuitableServer):
+        await scheduler.start_task_execute(print)
+    await scheduler.close()
+    assert logger.checks == [("error", old, "version")]
+    assert contents(own_servers[int(old[-1])]) == {}, "nothing was written to it"
+
+
+def test_an_old_version_and_a_clock_apart_are_diagnosed(own_servers: list[RedisServer]) -> None:
+    world = Altered(**{"redis-0": as_redis_6_0, "redis-1": minutes_ahead})
+    findings = diagnose({"storage": storage(own_servers)}, world=world)
+    assert [(f.instance, f.level, f.check) for f in findings if f.level != "ok"] == [
+        ("redis-0", "error", "version"),
+        ("redis-0", "warning", "scripts"),
+        ("redis-1", "error", "clock"),
+        ("redis-1", "error", "clock"),
+    ]
+    assert "that of this machine" in message(findings, "clock")
+    assert "that of instance 'redis-" in message(findings, "clock")
+
+
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+async def test_connecting_asks_info_once_per_connection_and_calls_do_not(
+    server: RedisServer, admin: Any, kind: Any
+) -> None:
+    def asked() -> int:
+        return int(admin.info("commandstats")["cmdstat_info"]["calls"])
+
+    scheduler = Uniform(kind(server.url, Lines()))
+    try:
+        before = asked()
+        await scheduler.start_task_accept()
+        started = asked() - before - 1  # without the one that asks
+        assert started == 1
+        for number in range(20):
+            await scheduler.assign_task(Job(str(number), time.time() + 1000))
+        assert asked() - before - 2 == started
+        await scheduler.clear_all_tasks()
+    finally:
+        await scheduler.close()
+
+
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+async def test_servers_that_are_fine_or_keep_nothing_on_purpose_are_not_spoken_of(
+    server: RedisServer, tmp_path: Path, kind: Any
+) -> None:
+    for url in (server.url, "memory://quiet", f"embedded://{tmp_path}"):
+        logger = Lines()
+        scheduler = Uniform(kind(url, logger, evicting_servers="refuse"))
+        await scheduler.start_task_accept()
+        await scheduler.assign_task(Job("one", time.time() + 1000))
+        assert await scheduler.clear_all_tasks() == 1
+        await scheduler.close()
+        assert logger.lines == []
 
 
 # -- namespaces --------------------------------------------------------------------------------------------------------
@@ -288,10 +467,11 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_command_line(server: RedisServer, admin: Any) -> None:
     result = doctor("--url", f"one={server.url}", "--namespace", "shop", "--partitions", "4")
     assert result.returncode == 0, result.stdout + result.stderr
-    *lines, empty, summary = result.stdout.splitlines()
+    first, *lines, empty, summary = result.stdout.splitlines()
+    assert first == "one"
     assert empty == ""
     assert summary == f"{len(lines)} ok, 0 warnings, 0 errors"
-    assert all(re.match(r"OK       one  [a-z]+ +\S", line) for line in lines)
+    assert all(re.match(r"  OK       [a-z]{4,11} +\S", line) for line in lines)
     assert "namespace 'shop' is new: the first scheduler creates it, with 4 partitions" in lines[-1]
 
     admin.config_set("maxmemory-policy", "allkeys-lru")
@@ -302,13 +482,48 @@ def test_command_line(server: RedisServer, admin: Any) -> None:
     [error] = [finding for finding in json.loads(result.stdout) if finding["level"] == "error"]
     assert error["check"] == "eviction"
     assert error["instance"] == f"127.0.0.1:{server.port}/0"
-    assert "noeviction" in error["message"]
+    assert "deletes tasks" in error["message"]
+    assert "noeviction" in error["fix"]
 
     result = doctor("--url", "http://x")
     assert result.returncode == 1
     assert "http" in result.stderr
     assert "Traceback" not in result.stderr
     assert doctor().returncode == 2
+
+
+def test_command_line_on_servers_that_are_not_what_they_should_be(own_servers: list[RedisServer]) -> None:
+    def urls(*order: int) -> list[str]:
+        return [part for at, number in enumerate(order) for part in ("--url", f"redis-{at}={own_servers[number].url}")]
+
+    with Scheduler({"storage": storage(own_servers)}) as scheduler:
+        scheduler.start_task_accept()
+    assert doctor(*urls(0, 1, 2)).returncode == 0
+
+    result = doctor(*urls(0, 2, 1))
+    assert result.returncode == 1
+    assert "known as 'redis-2'" in result.stdout
+    assert "addresses were not swapped" in result.stdout
+
+    own_servers[1].kill()
+    result = doctor(*urls(0, 1, 2))
+    assert result.returncode == 1
+    assert re.search(
+        r"^redis-1\n  ERROR    reachable .*\n +fix: check that the server runs", result.stdout, re.MULTILINE
+    )
+    assert result.stdout.endswith("1 error\n")
+
+    result = doctor("--url", "redis://no-such-host.invalid:6379/0", "--json")
+    assert result.returncode == 1
+    assert [(f["level"], f["check"]) for f in json.loads(result.stdout)] == [("error", "reachable")]
+
+
+def test_command_line_help() -> None:
+    result = doctor("--help")
+    assert result.returncode == 0
+    assert max(map(len, result.stdout.splitlines())) <= 110
+    for word in ("eviction", "persistence", "rights", "exit code", "--json", "throw-away namespace"):
+        assert word in result.stdout
 
 
 # -- the least rights --------------------------------------------------------------------------------------------------
@@ -324,12 +539,6 @@ def user_url(server: RedisServer, admin: Any) -> str:
 def refusals(admin: Any) -> set[str]:
     """What ACL LOG tells, but for redis-py's CLIENT SETINFO, of which docs/acl.md speaks."""
     return {entry["object"] for entry in admin.acl_log(count=1000)} - {"client", "client|setinfo"}
-
-
-def test_the_rule_has_what_is_tried_and_nothing_else() -> None:
-    commands = {right[1:] for right in RIGHTS if right[0] == "+"}
-    connection = {"ping", "info", "script|load", "evalsha", "subscribe", "unsubscribe", "acl|whoami"}
-    assert commands == {command.lower() for command in SCRIPT_COMMANDS} | connection
 
 
 @pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
@@ -407,6 +616,23 @@ async def test_everything_runs_with_the_least_rights(user_url: str, admin: Any, 
     assert refusals(admin) == set()
 
 
+@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
+async def test_a_user_without_info_works_with_a_warning(server: RedisServer, admin: Any, kind: Any) -> None:
+    admin.execute_command(*(part for part in RULE if part != "+info"))
+    logger = Lines()
+    done: list[Any] = []
+    scheduler = Uniform(kind(server.url.replace("//", f"//{USER}:{PASSWORD}@"), logger, evicting_servers="refuse"))
+    try:
+        await scheduler.start_task_accept()
+        await scheduler.start_task_execute(done.append)
+        await scheduler.assign_task(Job("one"))
+        await eventually(lambda: done == ["one"])
+    finally:
+        await scheduler.close()
+    assert logger.checks == [("warning", f"127.0.0.1:{server.port}/0", "info")]
+    assert "+info" in logger.lines[0][2]["fix"]
+
+
 def test_other_keys_and_channels_are_out_of_reach(user_url: str) -> None:
     with redis.Redis.from_url(user_url) as client:
         for name in ("other", "{interval-scheduler-2}:topology", "{interval-scheduler.x:0}:tasks"):
@@ -425,7 +651,7 @@ def test_a_missing_right_is_named(server: RedisServer, admin: Any, right: str) -
     url = server.url.replace("//", f"//{USER}:{PASSWORD}@")
     findings = diagnose(url)
     rights = [finding for finding in findings if finding.check == "rights"]
-    level = "warning" if right == "+acl|whoami" else "error"
+    level = "warning" if right in ("+acl|whoami", "+info") else "error"
     assert [finding.level for finding in rights if finding.level != "ok"] == [level]
     text = message(findings, "rights")
     assert f"ACL SETUSER {USER} {right}" in text
@@ -443,7 +669,7 @@ def test_several_missing_rights_are_all_named(server: RedisServer, admin: Any) -
     admin.execute_command(*(part for part in RULE if part not in gone))
     findings = diagnose(server.url.replace("//", f"//{USER}:{PASSWORD}@"))
     named = {
-        finding.message.split(f"ACL SETUSER {USER} ")[1].split()[0] for finding in findings if finding.level == "error"
+        finding.fix.split(f"ACL SETUSER {USER} ")[1].split()[0] for finding in findings if finding.level == "error"
     }
     assert named == gone
 
