@@ -74,7 +74,7 @@ class StorageOptions:
     """Bucket width (0.001 to 86,400), fixed when a namespace is created. Tasks keep their exact millisecond."""
     evicting_servers: Literal["warn", "refuse"] = "warn"
     """What to do about a server that deletes keys when its memory is full (a maxmemory-policy other than noeviction,
-    and a maxmemory): log an error, or refuse to work with it."""
+    and a maxmemory): log an error, or refuse to work with it. It is seen whenever a connection is made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,9 @@ Checks every Redis instance before tasks depend on it:
 
 The namespace itself is not changed, nor created. Each finding that is not OK
 says what is wrong, why it matters, and how to mend it."""
-_EPILOG = "exit code: 0 without errors (there may be warnings), 1 with errors or wrong options, 2 for wrong usage"
+_EPILOG = """\
+exit code: 0 without errors (there may be warnings), 1 with errors or wrong
+options, 2 for wrong usage"""
 _CHECK = len("persistence")
 """Width of the column of checks: that of the longest."""
 

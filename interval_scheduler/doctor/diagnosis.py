@@ -84,7 +84,10 @@ class _Visit:
         with Line(pool) as line:
             info: dict[str, str] = {}
             answer = line.one("INFO")
-            if isinstance(answer, bytes):
+            if instance.kind == "memory":
+                message = "memory:// keeps nothing: tasks end with this process"
+                found.append(Finding("warning", name, "persistence", message, "use it for tests and demos only"))
+            elif isinstance(answer, bytes):
                 info = parse_info(answer.decode("utf-8", "replace"))
                 found += startup_findings(info, name)
             elif is_unknown(answer):

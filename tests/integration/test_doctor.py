@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import re
 import shutil
 import subprocess
@@ -222,7 +223,10 @@ def test_hints_that_do_not_arrive(server: RedisServer, monkeypatch: pytest.Monke
 
 
 def test_an_embedded_and_a_memory_server(tmp_path: Path) -> None:
-    assert not [f for f in diagnose([f"embedded://{tmp_path}", "memory://doctor"]) if f.level == "error"]
+    findings = diagnose([f"embedded://{tmp_path}", "memory://doctor"])
+    assert not_ok(findings) == [("warning", "persistence")]
+    assert "tests and demos" in message(findings, "persistence")
+    assert {f.instance for f in findings if f.check == "scripts"} == {f"embedded:{tmp_path}", "memory:doctor"}
 
 
 def test_options_are_checked_first() -> None:
@@ -268,9 +272,11 @@ async def test_an_evicting_server_is_refused_by_option(own_servers: list[RedisSe
         assert [contents(server) for server in own_servers[1:2]] == [{}]
 
         client.config_set("maxmemory-policy", "noeviction")
+        ran: list[Any] = []
         scheduler = Uniform(kind(options, Lines()))
         try:
             await scheduler.start_task_accept()
+            await scheduler.start_task_execute(ran.append)
             jobs = [Job(str(number), time.time() + 1000) for number in range(20)]
             await scheduler.assign_tasks(jobs)
             client.config_set("maxmemory-policy", "volatile-lru")
@@ -279,6 +285,9 @@ async def test_an_evicting_server_is_refused_by_option(own_servers: list[RedisSe
             assert set(outcomes) == {False, UnsuitableServer}
             client.config_set("maxmemory-policy", "noeviction")
             assert [await outcome(scheduler.assign_task(job)) for job in jobs] == [False] * 20
+            for job in jobs:
+                await scheduler.run_task_now(job.id)
+            await eventually(lambda: {job.id for job in jobs} <= set(ran))  # the worker is back too
             await scheduler.clear_all_tasks()
         finally:
             await scheduler.close()
@@ -403,9 +412,19 @@ async def test_servers_that_are_fine_or_keep_nothing_on_purpose_are_not_spoken_o
 
 def test_a_namespace_in_use_is_not_changed(own_servers: list[RedisServer]) -> None:
     options = {"storage": storage(own_servers)}
-    with Scheduler(options) as scheduler:
+
+    def fail(payload: Any) -> None:
+        raise RuntimeError(payload)
+
+    with Scheduler(options, Lines()) as scheduler:
+        buried: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        scheduler.on("task-dead", buried.put)
         scheduler.start_task_accept()
+        scheduler.start_task_execute(fail)
         scheduler.assign_tasks(Job(str(n), time.time() + 1000 + n) for n in range(100))
+        scheduler.assign_tasks([Job("dead"), Job("retried", retry=Retry(max_retries=9, backoff=1000))])
+        assert scheduler.try_lock("lock") is not None
+        buried.get(timeout=10)
     before = [contents(server) for server in own_servers]
     findings = diagnose(options)
     assert not_ok(findings) == []
@@ -521,7 +540,7 @@ def test_command_line_on_servers_that_are_not_what_they_should_be(own_servers: l
 def test_command_line_help() -> None:
     result = doctor("--help")
     assert result.returncode == 0
-    assert max(map(len, result.stdout.splitlines())) <= 110
+    assert max(map(len, result.stdout.splitlines())) <= 80
     for word in ("eviction", "persistence", "rights", "exit code", "--json", "throw-away namespace"):
         assert word in result.stdout
 
