@@ -194,8 +194,17 @@ def test_a_command_that_is_disabled(server_binary: Binary, tmp_path: Path) -> No
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("claim", "claiming a task"),
+        ("renew", "prolonging a lease"),
+        ("settle", "settling a run"),
+        ("purge", "purging dead letters"),
+    ],
+)
 def test_a_step_that_fails_is_named_and_nothing_is_left(
-    server: RedisServer, admin: Any, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, admin: Any, monkeypatch: pytest.MonkeyPatch, name: str, step: str
 ) -> None:
     """As behind a proxy that changes what it passes on."""
     from interval_scheduler.transport.blocking import BlockingTransport
@@ -204,14 +213,12 @@ def test_a_step_that_fails_is_named_and_nothing_is_left(
 
     def execute(self: BlockingTransport, requests: Any) -> Any:
         replies = real(self, requests)
-        return [
-            [*reply[:2], 7] if r.script.name == "purge" else reply for r, reply in zip(requests, replies, strict=True)
-        ]
+        return [[*reply[:2], 7] if r.script.name == name else reply for r, reply in zip(requests, replies, strict=True)]
 
     monkeypatch.setattr(BlockingTransport, "execute", execute)
     findings = diagnose(server.url)
     assert not_ok(findings) == [("error", "scripts")]
-    assert "purging dead letters failed" in message(findings, "scripts")
+    assert f"{step} failed" in message(findings, "scripts")
     assert admin.keys() == []
 
 
@@ -346,7 +353,14 @@ def minutes_ahead(answer: Any) -> Any:
 
 @pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
 @pytest.mark.parametrize("old", ["redis-0", "redis-1"])
-async def test_an_old_version_is_refused_at_the_start(own_servers: list[RedisServer], kind: Any, old: str) -> None:
+@pytest.mark.parametrize("existing", [False, True])
+async def test_an_old_version_is_refused_at_the_start(
+    own_servers: list[RedisServer], kind: Any, old: str, existing: bool
+) -> None:
+    if existing:
+        with Scheduler({"storage": storage(own_servers)}, Lines()) as first:
+            first.start_task_accept()
+    before = contents(own_servers[int(old[-1])])
     logger = Lines()
     world = Altered(**{old: as_redis_6_0})
     scheduler = Uniform(kind({"storage": storage(own_servers)}, logger, world=world))
@@ -356,7 +370,7 @@ async def test_an_old_version_is_refused_at_the_start(own_servers: list[RedisSer
         await scheduler.start_task_execute(print)
     await scheduler.close()
     assert logger.checks == [("error", old, "version")]
-    assert contents(own_servers[int(old[-1])]) == {}, "nothing was written to it"
+    assert contents(own_servers[int(old[-1])]) == before, "nothing was written to it"
 
 
 def test_an_old_version_and_a_clock_apart_are_diagnosed(own_servers: list[RedisServer]) -> None:
@@ -694,7 +708,8 @@ def test_several_missing_rights_are_all_named(server: RedisServer, admin: Any) -
 
 
 def test_a_pattern_for_some_partitions_only(server: RedisServer, admin: Any) -> None:
-    admin.execute_command(*(p.replace("~{interval-scheduler:*}", "~{interval-scheduler:?}") for p in RULE))
+    some = ["~{interval-scheduler:?}:*", "~{interval-scheduler:doctor-*}:*"]
+    admin.execute_command(*(p for p in RULE if p != "~{interval-scheduler:*}:*"), *some)
     findings = diagnose(server.url.replace("//", f"//{USER}:{PASSWORD}@"))
     assert "~{interval-scheduler:*}:*" in message(findings, "rights")
 
