@@ -1,8 +1,7 @@
-"""The start-up checks on real servers, and the least rights, read from docs/acl.md so that it stays true."""
+"""The start-up checks on real servers."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import queue
 import re
@@ -10,66 +9,22 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from interval_scheduler import (
-    AsyncScheduler,
-    InvalidOptions,
-    PartitionUnavailable,
-    Retry,
-    Scheduler,
-    UnsuitableServer,
-    current_execution,
-)
-from interval_scheduler.doctor import Finding, diagnose
+from interval_scheduler import InvalidOptions, Retry, Scheduler
+from interval_scheduler.doctor import diagnose
 from interval_scheduler.scripts import script
-from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.world import World
 from tests.integration.conftest import storage
+from tests.integration.diagnosis import Altered, as_redis_6_0, contents, message, minutes_ahead, not_ok
 from tests.servers import Binary, RedisServer
-from tests.tasks import Job, Uniform, eventually
-from tests.unit.test_doctor import ACL, Lines
+from tests.tasks import Job
+from tests.unit.test_doctor import Lines
 from tests.unit.test_lua_headers import LUA
-
-[RULE] = [line.split() for line in re.findall(r"<!-- acl-rule -->\s+(ACL SETUSER .*)\n", ACL.read_text())]
-USER, PASSWORD = RULE[2], next(part[1:] for part in RULE if part.startswith(">"))
-RIGHTS = [part for part in RULE if part[0] in "+~&"]
-
-
-@pytest.fixture
-def server(server_binary: Binary) -> Iterator[RedisServer]:
-    """A server to be configured at will, with AOF, so that a healthy one has nothing but good findings."""
-    made = RedisServer(server_binary, {"appendonly": "yes", "appendfsync": "no"})
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def admin(server: RedisServer) -> Iterator[Any]:
-    with redis.Redis.from_url(server.url, decode_responses=True) as client:
-        yield client
-
-
-def not_ok(findings: list[Finding]) -> list[tuple[str, str]]:
-    return [(finding.level, finding.check) for finding in findings if finding.level != "ok"]
-
-
-def message(findings: list[Finding], check: str) -> str:
-    """What the findings of a check that are not good say."""
-    return "\n".join(
-        f"{finding.message}; {finding.fix}" for finding in findings if finding.check == check and finding.level != "ok"
-    )
-
-
-def contents(server: RedisServer) -> dict[bytes, bytes | None]:
-    with redis.Redis.from_url(server.url) as client:
-        return {key: client.dump(key) for key in client.scan_iter()}
-
 
 # -- servers -----------------------------------------------------------------------------------------------------------
 
@@ -181,6 +136,19 @@ def test_clock(server: RedisServer, admin: Any, seconds: float, level: str) -> N
     assert admin.keys() == []
 
 
+def test_an_old_version_and_a_clock_apart_are_diagnosed(own_servers: list[RedisServer]) -> None:
+    world = Altered(**{"redis-0": as_redis_6_0, "redis-1": minutes_ahead})
+    findings = diagnose({"storage": storage(own_servers)}, world=world)
+    assert [(f.instance, f.level, f.check) for f in findings if f.level != "ok"] == [
+        ("redis-0", "error", "version"),
+        ("redis-0", "warning", "scripts"),
+        ("redis-1", "error", "clock"),
+        ("redis-1", "error", "clock"),
+    ]
+    assert "that of this machine" in message(findings, "clock")
+    assert "that of instance 'redis-" in message(findings, "clock")
+
+
 def test_a_command_that_is_disabled(server_binary: Binary, tmp_path: Path) -> None:
     more = tmp_path / "more.conf"
     more.write_text('rename-command PEXPIRE ""\n')
@@ -239,186 +207,6 @@ def test_an_embedded_and_a_memory_server(tmp_path: Path) -> None:
 def test_options_are_checked_first() -> None:
     with pytest.raises(InvalidOptions, match="partitions"):
         diagnose("redis://127.0.0.1:1", partitions=0)
-
-
-# -- at connect --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_what_is_wrong_is_logged_once_over_many_connections(server: RedisServer, admin: Any, kind: Any) -> None:
-    admin.config_set("maxmemory-policy", "allkeys-lru")
-    admin.config_set("maxmemory", "1gb")
-    logger = Lines()
-    started: list[Any] = []
-    scheduler = Uniform(kind(server.url, logger))
-    try:
-        await scheduler.start_task_accept()
-        assert logger.checks == [("error", f"127.0.0.1:{server.port}/0", "eviction")]
-        await scheduler.start_task_execute(started.append)
-        await scheduler.assign_task(Job("a"))
-        await eventually(lambda: started == ["a"])
-        admin.client_kill_filter(_type="normal", skipme=True)
-        await scheduler.assign_task(Job("b"))
-        await eventually(lambda: started == ["a", "b"])
-    finally:
-        await scheduler.close()
-    assert [line for line in logger.checks if line[2] == "eviction"] == logger.checks[:1]
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_an_evicting_server_is_refused_by_option(own_servers: list[RedisServer], kind: Any) -> None:
-    """At the start any instance; later only what its partitions hold, until it is mended."""
-    options = {"storage": storage(own_servers, evicting_servers="refuse")}
-    with redis.Redis.from_url(own_servers[1].url) as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        client.config_set("maxmemory", "1gb")
-        refused = Uniform(kind(options, Lines()))
-        with pytest.raises(UnsuitableServer, match=r"'redis-1'.* allkeys-lru: .*; set maxmemory-policy noeviction"):
-            await refused.start_task_accept()
-        await refused.close()
-        assert [contents(server) for server in own_servers[1:2]] == [{}]
-
-        client.config_set("maxmemory-policy", "noeviction")
-        ran: list[Any] = []
-        scheduler = Uniform(kind(options, Lines()))
-        try:
-            await scheduler.start_task_accept()
-            await scheduler.start_task_execute(ran.append)
-            jobs = [Job(str(number), time.time() + 1000) for number in range(20)]
-            await scheduler.assign_tasks(jobs)
-            client.config_set("maxmemory-policy", "volatile-lru")
-            client.client_kill_filter(_type="normal", skipme=True)
-            outcomes = [await outcome(scheduler.assign_task(job)) for job in jobs]
-            assert set(outcomes) == {False, UnsuitableServer}
-            client.config_set("maxmemory-policy", "noeviction")
-            assert [await outcome(scheduler.assign_task(job)) for job in jobs] == [False] * 20
-            for job in jobs:
-                await scheduler.run_task_now(job.id)
-            await eventually(lambda: {job.id for job in jobs} <= set(ran))  # the worker is back too
-            await scheduler.clear_all_tasks()
-        finally:
-            await scheduler.close()
-
-
-async def outcome(call: Awaitable[bool]) -> object:
-    """What a call returns, or the class of its error."""
-    try:
-        return await call
-    except PartitionUnavailable as error:
-        return type(error)
-
-
-class Altered(World):
-    """A world in which the answers of servers to INFO and TIME are changed on their way, per instance."""
-
-    def __init__(self, **change: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.endpoint = lambda instance: AlteredEndpoint(instance, change.get(instance.name, lambda answer: answer))
-
-
-class AlteredEndpoint(Endpoint):
-    def __init__(self, instance: Any, change: Callable[[Any], Any]) -> None:
-        super().__init__(instance)
-        self._change = change
-
-    def connection_pool(self, asynchronous: bool, answer_seconds: float = 5.0) -> Any:
-        pool = super().connection_pool(asynchronous, answer_seconds)
-        plain, change = pool.connection_class, self._change
-
-        class Blocking(plain):  # type: ignore[misc,valid-type]
-            def read_response(self, *args: Any, **named: Any) -> Any:
-                return change(super().read_response(*args, **named))
-
-        class Asynchronous(plain):  # type: ignore[misc,valid-type]
-            async def read_response(self, *args: Any, **named: Any) -> Any:
-                return change(await super().read_response(*args, **named))
-
-        pool.connection_class = Asynchronous if asynchronous else Blocking
-        return pool
-
-
-def as_redis_6_0(answer: Any) -> Any:
-    """INFO as an old server gives it."""
-    if isinstance(answer, bytes) and b"redis_version:" in answer:
-        return re.sub(rb"redis_version:\S+", b"redis_version:6.0.16", answer)
-    return answer
-
-
-def minutes_ahead(answer: Any) -> Any:
-    """TIME by a clock that is two minutes fast."""
-    if isinstance(answer, list) and len(answer) == 2 and re.fullmatch(rb"\d{10}", answer[0]):
-        return [b"%d" % (int(answer[0]) + 120), answer[1]]
-    return answer
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-@pytest.mark.parametrize("old", ["redis-0", "redis-1"])
-@pytest.mark.parametrize("existing", [False, True])
-async def test_an_old_version_is_refused_at_the_start(
-    own_servers: list[RedisServer], kind: Any, old: str, existing: bool
-) -> None:
-    if existing:
-        with Scheduler({"storage": storage(own_servers)}, Lines()) as first:
-            first.start_task_accept()
-    before = contents(own_servers[int(old[-1])])
-    logger = Lines()
-    world = Altered(**{old: as_redis_6_0})
-    scheduler = Uniform(kind({"storage": storage(own_servers)}, logger, world=world))
-    with pytest.raises(UnsuitableServer, match=rf"{old}.* Redis 6\.0\.16 lacks commands .*upgrade to Redis 6\.2"):
-        await scheduler.start_task_accept()
-    with pytest.raises(UnsuitableServer):
-        await scheduler.start_task_execute(print)
-    await scheduler.close()
-    assert logger.checks == [("error", old, "version")]
-    assert contents(own_servers[int(old[-1])]) == before, "nothing was written to it"
-
-
-def test_an_old_version_and_a_clock_apart_are_diagnosed(own_servers: list[RedisServer]) -> None:
-    world = Altered(**{"redis-0": as_redis_6_0, "redis-1": minutes_ahead})
-    findings = diagnose({"storage": storage(own_servers)}, world=world)
-    assert [(f.instance, f.level, f.check) for f in findings if f.level != "ok"] == [
-        ("redis-0", "error", "version"),
-        ("redis-0", "warning", "scripts"),
-        ("redis-1", "error", "clock"),
-        ("redis-1", "error", "clock"),
-    ]
-    assert "that of this machine" in message(findings, "clock")
-    assert "that of instance 'redis-" in message(findings, "clock")
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_connecting_asks_info_once_per_connection_and_calls_do_not(
-    server: RedisServer, admin: Any, kind: Any
-) -> None:
-    def asked() -> int:
-        return int(admin.info("commandstats")["cmdstat_info"]["calls"])
-
-    scheduler = Uniform(kind(server.url, Lines()))
-    try:
-        before = asked()
-        await scheduler.start_task_accept()
-        started = asked() - before - 1  # without the one that asks
-        assert started == 1
-        for number in range(20):
-            await scheduler.assign_task(Job(str(number), time.time() + 1000))
-        assert asked() - before - 2 == started
-        await scheduler.clear_all_tasks()
-    finally:
-        await scheduler.close()
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_servers_that_are_fine_or_keep_nothing_on_purpose_are_not_spoken_of(
-    server: RedisServer, tmp_path: Path, kind: Any
-) -> None:
-    for url in (server.url, "memory://quiet", f"embedded://{tmp_path}"):
-        logger = Lines()
-        scheduler = Uniform(kind(url, logger, evicting_servers="refuse"))
-        await scheduler.start_task_accept()
-        await scheduler.assign_task(Job("one", time.time() + 1000))
-        assert await scheduler.clear_all_tasks() == 1
-        await scheduler.close()
-        assert logger.lines == []
 
 
 # -- namespaces --------------------------------------------------------------------------------------------------------
@@ -557,166 +345,3 @@ def test_command_line_help() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
     for word in ("eviction", "persistence", "rights", "exit code", "--json", "throw-away namespace"):
         assert word in result.stdout
-
-
-# -- the least rights --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def user_url(server: RedisServer, admin: Any) -> str:
-    """The server, as the user of docs/acl.md."""
-    assert admin.execute_command(*RULE) == "OK"
-    return server.url.replace("//", f"//{USER}:{PASSWORD}@")
-
-
-def refusals(admin: Any) -> set[str]:
-    """What ACL LOG tells, but for redis-py's CLIENT SETINFO, of which docs/acl.md speaks."""
-    return {entry["object"] for entry in admin.acl_log(count=1000)} - {"client", "client|setinfo"}
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_everything_runs_with_the_least_rights(user_url: str, admin: Any, kind: Any) -> None:
-    runs: list[tuple[str, int]] = []
-    tokens: list[int] = []
-
-    async def handler(payload: Any) -> None:
-        execution = current_execution()
-        runs.append((payload, execution.attempt))
-        tokens.append(execution.fencing_token)
-        if payload == "slow":
-            await asyncio.sleep(1)  # longer than a lease, which therefore must be renewed
-        if payload == "dead" or (payload == "retried" and execution.attempt == 1):
-            raise RuntimeError("asked to fail")
-
-    made = [Uniform(kind(user_url, lease_seconds=0.6, check_tasks_every_seconds=60)) for _ in range(2)]
-    scheduler, other = made
-    lost: list[Any] = []
-    for each in made:
-        each.on("lease-lost", lost.append)
-        each.on("error", lost.append)
-        await each.start_task_accept()
-        await each.start_task_execute(handler)  # two, so that they pass work on to each other
-    try:
-        await scheduler.set_concurrency(1)
-        assert await scheduler.assign_task(Job("once"))
-        result = await scheduler.assign_tasks(
-            [
-                *(Job("slow"), Job("dead"), Job("every", reschedule_interval=0.2)),
-                Job("retried", retry=Retry(max_retries=1, backoff=0.05)),
-                *(Job(name, time.time() + 1000) for name in ("later", "moved", "asked")),
-            ]
-        )
-        assert result.created == 7
-        assert await scheduler.reschedule_task("moved", delay=0.1)
-        assert await scheduler.run_task_now("asked")
-        wanted = {("once", 1), ("slow", 1), ("dead", 1), ("retried", 2), ("moved", 1), ("asked", 1), ("every", 1)}
-        await eventually(lambda: wanted <= set(runs))
-        await eventually(lambda: runs.count(("every", 1)) > 3)
-
-        async def buried() -> bool:
-            return [letter.id for letter in await scheduler.dead_tasks()] == ["dead"]
-
-        await eventually(buried)
-        assert (await scheduler.peek_task("dead")).state == "dead"
-        assert await scheduler.retry_dead_tasks() == 1
-        await eventually(lambda: runs.count(("dead", 1)) == 2)
-        await eventually(buried)
-        assert await scheduler.purge_dead_tasks() == 1
-        assert {"later", "asked"} <= {task.id for task in await scheduler.upcoming()}
-        assert await scheduler.is_scheduled("later")
-        assert await scheduler.remove_task("later")
-        assert await scheduler.task_size() >= 1
-        assert await scheduler.queue_size() >= 1
-        assert len((await scheduler.stats()).partitions) == 64
-        lock, extended = await scheduler.try_lock_then_extend("lock", 5)
-        assert extended
-        assert await other.try_lock("lock") is None
-        assert await scheduler.unlock(lock)
-        assert await scheduler.try_auto_lock("auto", 5)
-        for each in made:
-            await each.stop_task_execute()
-        await scheduler.start_task_execute(handler, confirm="manual")
-        await scheduler.assign_task(Job("confirmed"))
-        await eventually(lambda: ("confirmed", 1) in runs)
-        assert await scheduler.confirm_task("confirmed", tokens[runs.index(("confirmed", 1))])
-        await scheduler.stop_task_execute()
-        assert await scheduler.clear_all_tasks() >= 1
-    finally:
-        for each in made:
-            await each.close()
-    assert not lost
-    assert not not_ok(await asyncio.to_thread(diagnose, user_url))
-    assert refusals(admin) == set()
-
-
-@pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
-async def test_a_user_without_info_works_with_a_warning(server: RedisServer, admin: Any, kind: Any) -> None:
-    admin.execute_command(*(part for part in RULE if part != "+info"))
-    logger = Lines()
-    done: list[Any] = []
-    scheduler = Uniform(kind(server.url.replace("//", f"//{USER}:{PASSWORD}@"), logger, evicting_servers="refuse"))
-    try:
-        await scheduler.start_task_accept()
-        await scheduler.start_task_execute(done.append)
-        await scheduler.assign_task(Job("one"))
-        await eventually(lambda: done == ["one"])
-    finally:
-        await scheduler.close()
-    assert logger.checks == [("warning", f"127.0.0.1:{server.port}/0", "info")]
-    assert "+info" in logger.lines[0][2]["fix"]
-
-
-def test_other_keys_and_channels_are_out_of_reach(user_url: str) -> None:
-    with redis.Redis.from_url(user_url) as client:
-        for name in ("other", "{interval-scheduler-2}:topology", "{interval-scheduler.x:0}:tasks"):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.get(name)
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.publish(name, "")
-        for command in ("KEYS *", "SCAN 0", "FLUSHALL", "CONFIG GET *", "SCRIPT FLUSH", "ACL LIST", "EVAL x 0"):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.execute_command(*command.split())
-
-
-@pytest.mark.parametrize("right", RIGHTS)
-def test_a_missing_right_is_named(server: RedisServer, admin: Any, right: str) -> None:
-    admin.execute_command(*(part for part in RULE if part != right))
-    url = server.url.replace("//", f"//{USER}:{PASSWORD}@")
-    findings = diagnose(url)
-    rights = [finding for finding in findings if finding.check == "rights"]
-    level = "warning" if right in ("+acl|whoami", "+info") else "error"
-    assert [finding.level for finding in rights if finding.level != "ok"] == [level]
-    text = message(findings, "rights")
-    assert f"ACL SETUSER {USER} {right}" in text
-    assert f" {right[1:].replace('|', ' ').upper() if right[0] == '+' else right[1:]}:" in text
-    assert admin.keys() == []
-    # What it says to do is all there is to do.
-    fix = re.search(r"run (ACL SETUSER \S+ [^\s;]+)", text)
-    assert fix is not None
-    admin.execute_command(*fix[1].split())
-    assert not_ok(diagnose(url)) == []
-
-
-def test_several_missing_rights_are_all_named(server: RedisServer, admin: Any) -> None:
-    gone = {"+zrank", "&{interval-scheduler}:*", "~{interval-scheduler:*}:*", "+publish"}
-    admin.execute_command(*(part for part in RULE if part not in gone))
-    findings = diagnose(server.url.replace("//", f"//{USER}:{PASSWORD}@"))
-    named = {
-        finding.fix.split(f"ACL SETUSER {USER} ")[1].split()[0] for finding in findings if finding.level == "error"
-    }
-    assert named == gone
-
-
-def test_a_pattern_for_some_partitions_only(server: RedisServer, admin: Any) -> None:
-    some = ["~{interval-scheduler:?}:*", "~{interval-scheduler:doctor-*}:*"]
-    admin.execute_command(*(p for p in RULE if p != "~{interval-scheduler:*}:*"), *some)
-    findings = diagnose(server.url.replace("//", f"//{USER}:{PASSWORD}@"))
-    assert "~{interval-scheduler:*}:*" in message(findings, "rights")
-
-
-def test_another_database(user_url: str, admin: Any) -> None:
-    findings = diagnose(user_url.removesuffix("/0") + "/3")
-    assert not_ok(findings) == [("error", "reachable")]
-    assert "+select" in message(findings, "reachable")
-    admin.execute_command("ACL", "SETUSER", USER, "+select")
-    assert not_ok(diagnose(user_url.removesuffix("/0") + "/3")) == []
