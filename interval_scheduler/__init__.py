@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import SchedulerClosed as SchedulerClosed
     from .errors import SchedulerError as SchedulerError
     from .errors import TopologyMismatch as TopologyMismatch
+    from .errors import UnsuitableServer as UnsuitableServer
     from .locks import AsyncLock as AsyncLock
     from .locks import Lock as Lock
     from .model import AssignResult as AssignResult
@@ -60,6 +61,7 @@ _HOMES = {
         "SchedulerClosed",
         "SchedulerError",
         "TopologyMismatch",
+        "UnsuitableServer",
     ),
     "locks": ("AsyncLock", "Lock"),
     "model": ("AssignResult", "DeadTask", "Event", "PartitionStats", "ScheduledTask", "Stats", "Task"),

@@ -19,7 +19,7 @@ _RUN_ID = re.compile(rb"^run_id:(\S+)", re.MULTILINE)
 
 
 def run_id(info: object) -> str:
-    """The run id in the reply to ``INFO server``; "" where the server tells none."""
+    """The run id in the reply to ``INFO``; "" where the server tells none."""
     found = _RUN_ID.search(info) if isinstance(info, bytes) else None
     return found[1].decode() if found else ""
 

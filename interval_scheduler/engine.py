@@ -10,6 +10,7 @@ from . import commands
 from .continuity import Continuity
 from .errors import AlreadyExecuting
 from .events import Events, Health, Log
+from .inspection import Inspection
 from .model import Event
 from .monitor import Monitor
 from .operations import Operations
@@ -34,8 +35,12 @@ class Engine:
         reach = self.world.endpoint or Endpoint
         self.endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
         self.continuity = Continuity(self._lost)
-        for endpoint in self.endpoints.values():
+        inspection = Inspection(self.log, options.storage.evicting_servers)
+        for instance in options.instances:
+            endpoint = self.endpoints[instance.name]
             endpoint.continuity = self.continuity
+            if instance.kind != "memory":  # who uses it knows what it keeps, and it has no INFO
+                endpoint.inspection = inspection
         self.layout: Layout | None = None
         self.operations: Operations | None = None
         self.worker: Worker | None = None

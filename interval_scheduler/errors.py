@@ -92,6 +92,13 @@ class PartitionUnavailable(SchedulerError):
         self.unknown_outcome = unknown_outcome
 
 
+class UnsuitableServer(PartitionUnavailable):
+    """A Redis instance was refused by what it says of itself: it is too old, or may evict tasks.
+
+    Schedulers do not start with it. Where it became so later, its partitions are unavailable until it is mended.
+    """
+
+
 class AssignFailed(SchedulerError):
     """``assign_tasks`` stopped part of the way. Assigning everything again is safe: what exists is updated.
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .errors import InvalidOptions
@@ -23,6 +23,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_MASTER_INDEX": "master_index",
     "INTERVAL_SCHEDULER_RECONNECT_INTERVAL_SECONDS": "reconnect_interval_seconds",
     "INTERVAL_SCHEDULER_TASK_INTERVAL_SECONDS": "task_interval_seconds",
+    "INTERVAL_SCHEDULER_EVICTING_SERVERS": "evicting_servers",
     "INTERVAL_SCHEDULER_CHECK_TASKS_EVERY_SECONDS": "check_tasks_every_seconds",
     "INTERVAL_SCHEDULER_NAMESPACE": "namespace",
     "INTERVAL_SCHEDULER_PARTITIONS": "partitions",
@@ -71,6 +72,9 @@ class StorageOptions:
     """Longest pause between attempts to reach an instance that is down (0.05 to 3,600)."""
     task_interval_seconds: float = 60.0
     """Bucket width (0.001 to 86,400), fixed when a namespace is created. Tasks keep their exact millisecond."""
+    evicting_servers: Literal["warn", "refuse"] = "warn"
+    """What to do about a server that deletes keys when its memory is full (a maxmemory-policy other than noeviction,
+    and a maxmemory): log an error, or refuse to work with it. It is seen whenever a connection is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ _RANGES: Mapping[str, tuple[float, float, bool]] = {
     "max_payload_bytes": (1, 16 * 1024 * 1024, True),
     "master_index": (0, 100_000, True),
 }
+_CHOICES: Mapping[str, Sequence[str]] = {"evicting_servers": ("warn", "refuse")}
 
 
 def load_options(
@@ -146,6 +151,11 @@ def load_options(
 
     for name in values.keys() & _RANGES.keys():
         values[name] = _in_range(name, labels[name], values[name], problems)
+    problems += [
+        f"{labels[name]} is {values[name]!r}: use {' or '.join(map(repr, choices))}"
+        for name, choices in _CHOICES.items()
+        if name in values and values[name] not in choices
+    ]
     namespace = values.get("namespace", "x")
     if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
         problems.append(f"{labels['namespace']} is {namespace!r}: use 1 to 100 letters, digits, '_', '.' or '-'")
@@ -193,7 +203,7 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
 
 
 def _from_environment(name: str, text: str) -> object:
-    if name == "namespace":
+    if name == "namespace" or name in _CHOICES:
         return text
     if name == "instances":
         # A comma inside a URL, as between Sentinels, separates nothing.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from . import commands, keys
 from .codec import pack, unpack
 from .commands import Command, Partition, Reply
-from .errors import PartitionUnavailable, TopologyMismatch
+from .errors import PartitionUnavailable, TopologyMismatch, UnsuitableServer
 from .options import Options
 from .partition import owner_map, partition_of
 
@@ -51,6 +51,7 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
 
     Raises:
         PartitionUnavailable: where the master cannot be reached.
+        UnsuitableServer: where any instance is refused.
         TopologyMismatch: where options and topology differ.
     """
     namespace, master = options.namespace, options.master.name
@@ -117,6 +118,8 @@ def _check_instances(layout: Layout, now: str) -> Generator[Sequence[Command], l
     for position in range(0, len(checks), 2):
         instance = checks[position].instance
         identity, looked = replies[position], replies[position + 1]
+        if isinstance(identity, UnsuitableServer):
+            raise identity
         if isinstance(identity, PartitionUnavailable) or isinstance(looked, PartitionUnavailable):
             continue  # only its own partitions are unavailable; every use of them says so
         _check_name(instance, identity[1])

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..continuity import Continuity
+from ..inspection import Inspection
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
 from .kernel import Process, ProcessCrashed
 from .servers import SimulatedServer
@@ -72,6 +73,7 @@ class SimulatedEndpoint:
     def __init__(self, network: Network, process: Process, name: str) -> None:
         self.name = name
         self.continuity: Continuity | None = None
+        self.inspection: Inspection | None = None
         self._network = network
         self._process = process
 

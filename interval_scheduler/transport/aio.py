@@ -13,8 +13,7 @@ from typing import Any
 
 from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
-from ..continuity import run_id
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
 from . import answers
 from .blocking import is_missing_software
 from .endpoint import Endpoint, aclose_pool
@@ -200,16 +199,19 @@ class _Lane:
         connection = self._pool.make_connection()
         await connection.connect()
         self._connection = connection
-        await self._greet()
+        try:
+            await self._greet()
+        except UnsuitableServer:
+            await self._disconnect()
+            raise
 
     async def _greet(self) -> None:
-        """Learns which run of the server this is, before anything is written to it."""
+        """Learns which run of the server this is, and how it is set up, before anything is written to it."""
         continuity = self._endpoint.continuity
         if continuity is None:
             return
         await self._connection.send_packed_command([answers.INFO], check_health=False)
-        self._run_id = run_id(await _response(self._connection))
-        greeting = continuity.connected(self._endpoint.name, self._run_id)
+        self._run_id, greeting = answers.met(self._endpoint, await _response(self._connection))
         if greeting is not None:
             [[reply]] = await self._exchange([_Call([greeting], self._loop.create_future())])
             continuity.greeted(greeting, reply)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 
 from ..commands import Command, Reply
-from ..continuity import Continuity
+from ..continuity import Continuity, run_id
 from ..errors import PartitionUnavailable
 from ..scripts import Script
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
 
 
 def pack(command: Command) -> bytes:
@@ -27,8 +30,24 @@ def pack_load(script: Script) -> bytes:
     return packed
 
 
-INFO = bytes(hiredis.pack_command(("INFO", "server")))  # type: ignore[arg-type]
-"""The bytes of the command that tells the run id of a server."""
+INFO = bytes(hiredis.pack_command(("INFO",)))
+"""The bytes of the command that tells how a server is set up, and its run id.
+
+It costs a server 10 to 14 µs, ``INFO server`` 2 to 3 µs (Redis 6.2 and 7.0, 500 clients): both less than the rest of
+connecting. So one command serves both questions, and neither is asked only now and then.
+"""
+
+
+def met(endpoint: Endpoint, info: object) -> tuple[str, Command | None]:
+    """Takes the reply to `INFO` on a new connection: the run it leads to, and what must be sent on it first, if any.
+
+    Raises:
+        UnsuitableServer: where the connection must not be used.
+    """
+    if endpoint.inspection is not None:
+        endpoint.inspection.connected(endpoint.name, info)
+    run = run_id(info)
+    return run, None if endpoint.continuity is None else endpoint.continuity.connected(endpoint.name, run)
 
 
 def learn(continuity: Continuity | None, run: str, commands: Sequence[Command], replies: Sequence[Any]) -> None:

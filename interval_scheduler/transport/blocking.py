@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
-from ..continuity import run_id
 from ..embedded import find_server_binary
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
 from . import answers
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
 
@@ -162,18 +161,21 @@ class _Line:
             self._pool = self._endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
         connection = self._pool.make_connection()
         connection.connect()
-        self._greet(connection)
+        try:
+            self._greet(connection)
+        except UnsuitableServer:
+            connection.disconnect()
+            raise
         return connection
 
     def _greet(self, connection: Any) -> None:
-        """Learns which run of the server this is, before anything is written to it."""
+        """Learns which run of the server this is, and how it is set up, before anything is written to it."""
         continuity = self._endpoint.continuity
         if continuity is None:
             return
         connection.send_packed_command([answers.INFO], check_health=False)
-        run = run_id(_response(connection))
+        run, greeting = answers.met(self._endpoint, _response(connection))
         setattr(connection, _RUN_ID, run)
-        greeting = continuity.connected(self._endpoint.name, run)
         if greeting is not None:
             connection.send_packed_command([answers.pack(greeting)], check_health=False)
             [reply] = self._exchange([greeting], connection)

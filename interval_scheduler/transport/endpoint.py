@@ -14,6 +14,7 @@ from typing import Any
 from ..continuity import Continuity
 from ..embedded import EmbeddedServer
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..inspection import Inspection
 from ..options import Instance
 
 CONNECT_SECONDS = 2.0
@@ -32,6 +33,8 @@ class Endpoint:
         self.name = instance.name
         self.continuity: Continuity | None = None
         """What has to be greeted over each new connection."""
+        self.inspection: Inspection | None = None
+        """What has to see each new connection."""
         self._instance = instance
         self._server: Any = None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from interval_scheduler import AsyncScheduler, Scheduler
-from tests.servers import RedisServer
+from tests.servers import Binary, RedisServer
 from tests.tasks import Recorder, Uniform
 
 Make = Callable[..., Uniform]
@@ -64,3 +65,17 @@ async def scheduler(make: Make) -> Uniform:
 def recorder(request: pytest.FixtureRequest) -> Recorder:
     """A handler that notes its calls: once a plain function, once a coroutine function."""
     return Recorder(coroutine=request.param == "coroutine")
+
+
+@pytest.fixture
+def server(server_binary: Binary) -> Iterator[RedisServer]:
+    """A server to be configured at will, with AOF, so that a healthy one has nothing but good findings."""
+    made = RedisServer(server_binary, {"appendonly": "yes", "appendfsync": "no"})
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[Any]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        yield client

@@ -256,14 +256,14 @@ def worker_process(servers: list[RedisServer], namespace: str, log: Path, body: 
     """A worker as a process, whose handler appends what it runs to a file and then does `body`."""
     options = {"namespace": namespace, "storage": storage(servers), **fields}
     script = f"""
-        import os, signal, time
+        import logging, os, signal, time
         from interval_scheduler import Scheduler, current_execution
         def handler(payload):
             execution = current_execution()
             with open({str(log)!r}, "a") as out:
                 out.write(f"{{execution.id}} {{execution.attempt}} {{execution.fencing_token}}\\n")
             {body}
-        scheduler = Scheduler({options!r})
+        scheduler = Scheduler({options!r}, logging.getLogger())  # which leaves stdout alone
         scheduler.start_task_execute(handler)
         print("ready", flush=True)
         scheduler.wait()

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 # From the bottom to the top: a module may import from its own layer and from lower ones. A name stands for everything
 # below it, unless something below it is named itself.
 LAYERS = [
-    ["_version", "_keeper", "errors", "world", "keys", "partition", "scripts", "record", "cancelling"],
+    ["_version", "_keeper", "errors", "world", "keys", "partition", "scripts", "record", "cancelling", "suitability"],
     ["schedule", "codec", "events"],
     ["retry", "commands", "options", "embedded", "locks"],
-    ["model", "continuity"],
+    ["model", "continuity", "inspection"],
     ["definition"],
     ["settlement", "topology", "transport"],
     ["operations", "monitor"],
@@ -33,6 +33,7 @@ PURE = [
     "partition",
     "scripts",
     "record",
+    "suitability",
     "schedule",
     "codec",
     "retry",

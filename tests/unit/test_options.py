@@ -87,11 +87,22 @@ def test_instances_without_a_name_are_warned_of_once_and_at_the_caller() -> None
         ({"storage": 3}, "storage is an int: use"),
         ([3], "storage.instances[0]: is an int: use"),
         ({"name_space": "x"}, "use storage, check_tasks_every_seconds, concurrency, "),
-        ({"name_space": "x"}, ", or of the storage instances, master_index, "),
+        ({"name_space": "x"}, ", or of the storage evicting_servers, instances, master_index, "),
         ({"master_index": 1}, "storage.master_index is 1: use 0"),
+        ({"evicting_servers": "ignore"}, "storage.evicting_servers is 'ignore': use 'warn' or 'refuse'"),
+        ({"storage": {"evicting_servers": ["warn"]}}, "storage.evicting_servers is ['warn']: use 'warn' or 'refuse'"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(given: Any, text: str) -> None:
     with pytest.raises(InvalidOptions) as caught:
         load_options(given, environment={})
     assert text in str(caught.value)
+
+
+def test_evicting_servers() -> None:
+    assert load_options(None, environment={}).storage.evicting_servers == "warn"
+    assert load_options(None, {"evicting_servers": "refuse"}, {}).storage.evicting_servers == "refuse"
+    given = {PREFIX + "EVICTING_SERVERS": "refuse"}
+    assert (
+        load_options({"storage": {"evicting_servers": "warn"}}, environment=given).storage.evicting_servers == "refuse"
+    )

@@ -1,0 +1,131 @@
+"""The diagnosis: every check of every instance, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..options import Instance, Options, load_options
+from ..suitability import Finding, number, parse_info, startup_findings, untold_findings
+from ..transport.blocking import BlockingTransport
+from ..transport.endpoint import Endpoint, close_pool
+from ..world import World
+from .clocks import clock_findings, measure_clock
+from .line import Line, is_refused, is_unknown
+from .namespace import Mark, name_findings, read_mark, topology_findings
+from .rights import right_findings
+from .trial import Trial, trial_namespace
+
+
+def diagnose(options: Any = None, *, world: World | None = None, **fields: Any) -> list[Finding]:
+    """Checks every instance of the options, and whether they fit the namespace. Blocks; a few round trips each.
+
+    Nothing of the configured namespace is changed, and it is not created where it is new. What is tried for real is
+    tried in a throw-away namespace, and deleted.
+
+    Args:
+        options: whatever a `Scheduler` takes.
+        world: only for tests and simulations.
+        **fields: single options by name, on top of `options`.
+
+    Raises:
+        InvalidOptions: naming every wrong field. Everything else that is wrong is a finding.
+    """
+    loaded = load_options(options, fields)
+    visit = _Visit(loaded, world or World())
+    try:
+        return visit.run()
+    finally:
+        visit.close()
+
+
+class _Visit:
+    """One run of `diagnose`."""
+
+    def __init__(self, options: Options, world: World) -> None:
+        self._options = options
+        self._world = world
+        reach = world.endpoint or Endpoint
+        self._endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
+        self._transport = BlockingTransport(self._endpoints)
+        self._pools: list[Any] = []
+        self._clocks: dict[str, tuple[float, float]] = {}
+        self._marks: dict[str, Mark] = {}
+
+    def run(self) -> list[Finding]:
+        findings: list[Finding] = []
+        for instance in self._options.instances:
+            found: list[Finding] = []
+            try:
+                self._examine(instance, found)
+            except Exception as error:  # whatever it is, the other instances are still worth looking at
+                findings += [finding for finding in found if finding.check != "reachable"]
+                findings.append(_unreachable(instance, error))
+            else:
+                findings += found
+        findings += clock_findings(self._clocks)
+        findings += topology_findings(self._options, self._marks, self._transport.execute, self._world)
+        order = [instance.name for instance in self._options.instances]
+        return sorted(findings, key=lambda finding: order.index(finding.instance))
+
+    def close(self) -> None:
+        self._transport.close()
+        for pool in self._pools:
+            close_pool(pool)
+        for endpoint in self._endpoints.values():
+            endpoint.close()
+
+    def _examine(self, instance: Instance, found: list[Finding]) -> None:
+        """Adds to `found` as it goes, so that what was seen before a connection broke is kept."""
+        name, namespace = instance.name, self._options.namespace
+        endpoint = self._endpoints[name]
+        endpoint.open()
+        pool = endpoint.connection_pool(asynchronous=False)
+        self._pools.append(pool)
+        with Line(pool) as line:
+            info: dict[str, str] = {}
+            answer = line.one("INFO")
+            if instance.kind == "memory":
+                message = "memory:// keeps nothing: tasks end with this process"
+                found.append(Finding("warning", name, "persistence", message, "use it for tests and demos only"))
+            elif isinstance(answer, bytes):
+                info = parse_info(answer.decode("utf-8", "replace"))
+                found += startup_findings(info, name)
+            elif is_unknown(answer):
+                found += untold_findings(answer, name)
+            elif not is_refused(answer):  # which the rights tell
+                raise answer
+            found.insert(0, Finding("ok", name, "reachable", "it answers"))
+            if number(info, "loading"):
+                return
+            if (clock := measure_clock(line, self._world)) is not None:
+                self._clocks[name] = clock
+            user = str(instance.settings.get("username", "default"))
+            trial = trial_namespace(namespace)
+            found += right_findings(line, name, user, namespace, trial, self._options.partitions)
+            mark = read_mark(line, namespace)
+            if isinstance(mark, Mark):
+                self._marks[name] = mark
+            found += name_findings(mark, name, namespace)
+            if any(finding.level == "error" and finding.check in ("rights", "role", "version") for finding in found):
+                message = "they were not tried, for they would fail"
+                found.append(Finding("warning", name, "scripts", message, "mend the errors of this instance first"))
+            else:
+                found += Trial(name, trial, self._options, self._transport.execute, line, self._world).run()
+
+
+def _unreachable(instance: Instance, error: Exception) -> Finding:
+    from redis.exceptions import AuthenticationError
+
+    if isinstance(error, AuthenticationError):
+        fix = "give the username and password of an ACL user in the URL"
+    elif is_refused(error):
+        # With a database other than 0, connecting sends SELECT.
+        fix = (
+            "give the user the right that is named (a URL with a database other than 0 needs +select, see docs/acl.md)"
+        )
+    elif instance.kind == "sentinel":
+        fix = "check the addresses of the Sentinels, and the service name"
+    else:
+        fix = "check that the server runs, its address and port, firewall, TLS (rediss://) and maxclients"
+    message = f"no usable connection ({str(error) or type(error).__name__}): its partitions are unavailable"
+    return Finding("error", instance.name, "reachable", message, fix)

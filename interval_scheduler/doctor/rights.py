@@ -1,0 +1,153 @@
+"""The rights of a user: each is tried, because no command tells them to somebody without admin rights."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import keys
+from ..scripts import script
+from ..suitability import Finding
+from .line import Line, is_refused, is_unknown
+
+SCRIPT_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "DEL": ("KEY",),
+    "EXISTS": ("KEY",),
+    "GET": ("KEY",),
+    "HDEL": ("KEY", "field"),
+    "HGET": ("KEY", "field"),
+    "HINCRBY": ("KEY", "field", "one"),
+    "HLEN": ("KEY",),
+    "HMGET": ("KEY", "field"),
+    "HSET": ("KEY", "field", "value", "field"),
+    "PEXPIRE": ("KEY", "1"),
+    "SET": ("KEY", "value", "XX"),
+    "ZADD": ("KEY", "XX", "0", "member"),
+    "ZCARD": ("KEY",),
+    "ZCOUNT": ("KEY", "0", "0"),
+    "ZRANGE": ("KEY", "0", "0"),
+    "ZRANGEBYSCORE": ("KEY", "0", "0"),
+    "ZRANK": ("KEY", "member"),
+    "ZREM": ("KEY", "member"),
+    "ZREMRANGEBYRANK": ("KEY", "0", "0"),
+    "ZREMRANGEBYSCORE": ("KEY", "0", "0"),
+    "ZSCORE": ("KEY", "member"),
+    "PUBLISH": ("CHANNEL", "message"),
+    "TIME": (),
+}
+"""What the scripts call, each with arguments that change nothing where the key does not exist.
+
+HSET and HINCRBY have no such form: they are given what they refuse, but only after rights were checked.
+"""
+CONNECTION_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "+ping": ("PING",),
+    "+info": ("INFO",),
+    "+script|load": ("SCRIPT", "LOAD", script("identify").source),
+    "+evalsha": ("EVALSHA", "0" * 40, "0"),
+    "+unsubscribe": ("UNSUBSCRIBE", "CHANNEL"),
+    "+subscribe": ("SUBSCRIBE", "CHANNEL"),
+}
+"""What connections send, by the right that allows it. An EVALSHA of nothing is as good as any."""
+
+_UNHEARD = "workers are not woken for new tasks, and notice them late"
+_WHY = {
+    "+publish": f"{_UNHEARD}, without an error anywhere",
+    "+subscribe": _UNHEARD,
+    "+unsubscribe": _UNHEARD,
+    "+info": "neither its set-up can be seen, nor that it came back without its last writes",
+    "+acl|whoami": "these checks cannot be sure whom they speak of",
+}
+_DISPENSABLE = ("+info", "+acl|whoami")
+"""Rights without which schedulers still work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A request, and the rights that allow it: a command, and the pattern of its key or channel."""
+
+    request: Sequence[str]
+    right: str
+    pattern: str
+
+
+def right_findings(
+    line: Line, instance: str, configured_user: str, namespace: str, trial: str, partitions: int
+) -> list[Finding]:
+    """Every right that the user of `line` lacks for `namespace` of so many partitions, and its throw-away `trial`.
+
+    `configured_user` is the name for messages where the server does not tell it.
+    """
+    answer = line.one("ACL", "WHOAMI")
+    user = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else configured_user
+    missing = _missing(line, namespace, trial, partitions)
+    findings = [_finding(instance, user, rule) for rule in missing]
+    if not missing:
+        findings.append(Finding("ok", instance, "rights", f"user {user!r} has all that is needed"))
+    if is_refused(answer):
+        findings.append(_finding(instance, user, "+acl|whoami"))
+    return findings
+
+
+def _missing(line: Line, namespace: str, trial: str, partitions: int) -> list[str]:
+    """The ACL rules the user lacks, and "!command" for what the server does not know."""
+    mark = f"doctor-{secrets.token_hex(8)}"
+    # Per form of key and channel the pattern that covers it. The last partition, so that a pattern for some is noticed.
+    names = {
+        f"{{{namespace}}}:{mark}": f"{{{namespace}}}:*",
+        f"{keys.meta(namespace, 0)}:{mark}": f"{{{namespace}:*}}:*",
+        f"{keys.meta(namespace, partitions - 1)}:{mark}": f"{{{namespace}:*}}:*",
+        f"{keys.topology(trial)}:{mark}": f"{{{namespace}:*}}:*",
+    }
+    attempts = [attempt for name, pattern in names.items() for attempt in _attempts(name, pattern)]
+    # A connection that listens refuses the rest, so that one is tried on its own.
+    listening = [attempt for attempt in attempts if attempt.right == "+subscribe"]
+    attempts = [attempt for attempt in attempts if attempt.right != "+subscribe"]
+    answers = line.ask(*(attempt.request for attempt in attempts))
+    with line.another() as listener:
+        answers += listener.ask(*(attempt.request for attempt in listening))
+    lacking = map(_lacking, [*attempts, *listening], answers)
+    return list(dict.fromkeys(rule for rule in lacking if rule is not None))
+
+
+def _attempts(name: str, pattern: str) -> Iterable[_Attempt]:
+    """Everything, tried on the key or channel `name`."""
+    forms = {f"+{command.lower()}": (command, *arguments) for command, arguments in SCRIPT_COMMANDS.items()}
+    for right, form in {**forms, **CONNECTION_COMMANDS}.items():
+        yield _Attempt([name if part in ("KEY", "CHANNEL") else part for part in form], right, pattern)
+
+
+def _lacking(attempt: _Attempt, answer: object) -> str | None:
+    """The rule that would have allowed it, by what the server says (worded differently by each version)."""
+    if not is_refused(answer):
+        # What does not know INFO was told of when it was asked for it.
+        return f"!{attempt.right[1:]}" if is_unknown(answer) and attempt.right != "+info" else None
+    text = str(answer)
+    if "channel" in text:
+        return f"&{attempt.pattern}"
+    if re.search(r"\bkeys?\b", text):
+        return f"~{attempt.pattern}"
+    return attempt.right
+
+
+def _finding(instance: str, user: str, rule: str) -> Finding:
+    command = rule[1:].replace("|", " ").upper()
+    if rule[0] == "!":
+        return Finding(
+            "error",
+            instance,
+            "rights",
+            f"the server does not know the command {command}, which the scripts need: it was renamed or disabled in "
+            "its configuration, or this is another product",
+            "use a server that has it",
+        )
+    what = {"+": f"command {command}", "~": f"key pattern {rule[1:]}", "&": f"channel pattern {rule[1:]}"}[rule[0]]
+    why = _WHY.get(rule, _UNHEARD if rule[0] == "&" else "schedulers cannot work")
+    return Finding(
+        "warning" if rule in _DISPENSABLE else "error",
+        instance,
+        "rights",
+        f"user {user!r} may not use the {what}: {why}",
+        f"run ACL SETUSER {user} {rule} (see docs/acl.md)",
+    )

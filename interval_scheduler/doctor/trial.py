@@ -1,0 +1,251 @@
+"""Every script run for real on one instance, as schedulers and workers run them, in a namespace of its own.
+
+The throw-away namespace of ``app`` is ``app:doctor-<random>``. Its keys fit the same ACL patterns as those of ``app``
+(see docs/acl.md), and they cannot be anybody else's: no namespace of an application contains a colon.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from .. import commands, keys
+from ..commands import Command, Partition, Reply
+from ..definition import decode_body
+from ..errors import PartitionUnavailable, SchedulerError
+from ..model import Task
+from ..operations import Operation, Operations, check, drive
+from ..options import Options
+from ..record import parse_header, split_record
+from ..scripts import script
+from ..settlement import End, Live, Outcome, settle
+from ..suitability import Finding
+from ..topology import join
+from ..world import World
+from .line import Line
+
+T = TypeVar("T")
+
+HINT_SECONDS = 2.0
+"""Longest wait for a hint that was published: it takes a round trip where anything relays it at all."""
+_BUCKET_MS = 86_400_000
+_LEASE_MS = 60_000
+_HOUR = 3600
+
+
+def trial_namespace(namespace: str) -> str:
+    """A throw-away namespace beside that of an application."""
+    return f"{namespace}:doctor-{secrets.token_hex(8)}"
+
+
+class _Unexpected(Exception):
+    """A script answered, but not what it must."""
+
+
+@dataclass
+class _TrialTask(Task):
+    id: str
+    execute_on: float | None = None
+
+    def serialize(self) -> Any:
+        return self.id
+
+
+class Trial:
+    """One run of every script on the instance `name`, in the throw-away `namespace`."""
+
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        options: Options,
+        execute: Callable[[Sequence[Command]], list[Reply]],
+        line: Line,
+        world: World,
+    ) -> None:
+        self._name = name
+        self._execute = execute
+        self._line = line
+        self._world = world
+        [instance] = [replace(instance, weight=1.0) for instance in options.instances if instance.name == name]
+        # One partition and one bucket a day: so every key that can come to be is known, and can be deleted by name.
+        storage = replace(
+            options.storage, instances=(instance,), master_index=0, task_interval_seconds=_BUCKET_MS / 1000
+        )
+        self._options = replace(options, storage=storage, namespace=namespace, partitions=1)
+        self._step = ""
+
+    def run(self) -> list[Finding]:
+        """Tries everything, and deletes every key that was made for it."""
+        try:
+            hinted = self._steps()
+        except (SchedulerError, _Unexpected) as error:
+            reason = str(error)
+            if isinstance(error, PartitionUnavailable):
+                # redis-py takes the code out of an error (OOM, READONLY…) and gives it a class instead.
+                reason = f"{type(error.__cause__).__name__}: {error.reason}"
+            message = f"{self._step} failed ({reason}): so would schedulers"
+            findings = [Finding("error", self._name, "scripts", message, _fix(reason))]
+        else:
+            message = "a task was assigned, claimed, settled, and everything else done"
+            findings = [Finding("ok", self._name, "scripts", message), self._hint_finding(hinted)]
+        finally:
+            left = self._delete()
+        if left:
+            message = "keys of the throw-away namespace are left behind: they do nothing but take memory"
+            findings.append(Finding("warning", self._name, "scripts", message, f"run DEL {' '.join(left)}"))
+        return findings
+
+    def _hint_finding(self, hinted: bool) -> Finding:
+        if hinted:
+            return Finding("ok", self._name, "hints", "a hint arrived")
+        return Finding(
+            "warning",
+            self._name,
+            "hints",
+            f"a hint published with a task did not arrive within {HINT_SECONDS:g} s: workers notice new tasks only "
+            "every check_tasks_every_seconds",
+            "let the proxy on the way pass pub/sub on, or use the server without it",
+        )
+
+    def _steps(self) -> bool:
+        self._step = "joining a topology"
+        layout = drive(join(self._options, self._world.script_now()), self._execute)
+        operations = Operations(layout, self._options, self._world)
+        [home] = layout.partitions
+        with self._line.another() as listener:
+            self._step = "listening to hints"
+            channel = keys.hint_channel(self._options.namespace, 0)
+            self._expect(listener.one("SUBSCRIBE", channel), lambda answer: not isinstance(answer, Exception))
+            self._do("assigning a task", operations.assign_task(_TrialTask("now")))
+            hint = listener.hear(HINT_SECONDS)
+        self._run_one(operations, home)
+        self._plan(operations)
+        self._bury(operations, home)
+        self._take_turns(operations)
+        self._do("clearing", operations.clear_all_tasks(None), 0)
+        return isinstance(hint, list) and hint[0] == b"message"
+
+    def _run_one(self, operations: Operations, home: Partition) -> None:
+        """A run that is confirmed, as with ``confirm="manual"``."""
+        record, now = self._claim(home)
+        token = parse_header(split_record(record)[0]).token
+        self._step = "prolonging a lease"
+        self._expect(self._call(home, "renew", _LEASE_MS, "now", token)[2], lambda answer: answer == b"1")
+        self._do("confirming a run", operations.confirm_task("now", token))
+        self._settle(home, record, now, End.DONE)
+        self._do("reading a task", operations.is_scheduled("now"), False)
+
+    def _plan(self, operations: Operations) -> None:
+        """What is done to tasks that wait."""
+        later = self._world.time() + _HOUR
+        result = self._do("assigning tasks", operations.assign_tasks([_TrialTask("now", later)]), None)
+        self._expect(result.created, lambda created: created == 1)
+        self._do("moving a task", operations.reschedule_task("now", 2 * _HOUR, None))
+        reader = operations.upcoming(0, None, None)
+        self._do("reading what is upcoming", reader.fill(), None)
+        self._expect(len(reader.take()), lambda count: count == 1)
+        self._do("counting", operations.counts(), (1, 1))
+        self._do("running a task now", operations.run_task_now("now"))
+
+    def _bury(self, operations: Operations, home: Partition) -> None:
+        """Dead letters: made, read, revived, purged; and the task that is left is removed."""
+        for _ in range(2):
+            self._settle(home, *self._claim(home), End.ABANDONED)
+            letters = self._do("reading dead letters", operations.dead_tasks(), None)
+            self._expect(len(letters), lambda count: count == 1)
+            if self._do("reviving a dead letter", operations.retry_dead_tasks(["now"]), None) != 1:
+                raise _Unexpected("the dead letter was not found")
+        self._settle(home, *self._claim(home), End.ABANDONED)
+        self._do("purging dead letters", operations.purge_dead_tasks(), 1)
+        self._do("removing a task", operations.remove_tasks(["now"]), 1)
+
+    def _take_turns(self, operations: Operations) -> None:
+        """Locks, what workers tell each other, and what connections tell a server that was started."""
+        first = self._do("taking a lock", operations.lock("doctor", "take", "a", _LEASE_MS), None)
+        self._expect(first, lambda token: token > 1)
+        self._do("taking a lock twice", operations.lock("doctor", "take", "b", _LEASE_MS), 0)
+        self._do("extending a lock", operations.lock("doctor", "extend", "a", _LEASE_MS), 1)
+        self._do("releasing a lock", operations.lock("doctor", "release", "a", 0), 1)
+        self._step = "reporting a worker, passing on a hint, or greeting a server"
+        namespace, now = self._options.namespace, self._world.script_now()
+        requests = [commands.workers(self._name, namespace, now, "doctor", ttl) for ttl in (_LEASE_MS, 0)]
+        requests.append(Command(self._name, script("nudge"), (keys.workers(namespace),), ("doctor", "0 0"), True))
+        requests.append(commands.greet(self._name, [keys.meta(namespace, 0)], "doctor", [0]))
+        for reply in self._execute(requests):
+            self._expect(reply, lambda answer: not isinstance(answer, Exception))
+
+    def _claim(self, home: Partition) -> tuple[bytes, int]:
+        self._step = "claiming a task"
+        reply = self._call(home, "claim", 1, _LEASE_MS, 1, 1024, 1)
+        self._expect(reply[4:5], lambda ids: ids == [b"now"])
+        return reply[5], int(reply[1]) // 1000
+
+    def _settle(self, home: Partition, record: bytes, now: int, end: End) -> None:
+        """Settles as a worker does: again with the new record, where it changed during the run."""
+        self._step = "settling a run"
+        while True:
+            raw, body = split_record(record)
+            header, definition = parse_header(raw), decode_body(body)
+            result = settle(
+                Live("now", header, definition, header.grid, now, False), Outcome(end, "tried by the doctor"), now, 0.0
+            )
+            new = b"" if result.header is None else result.header.encode()
+            reply = self._call(home, "settle", _LEASE_MS, "now", raw, b"+" + new, result.body, result.dead)
+            if reply[2] != b"c":
+                break
+            record = reply[3]
+        self._expect(reply[2], lambda answer: answer == b"o")
+
+    def _call(self, home: Partition, name: str, *args: bytes | str | int) -> list[Any]:
+        [reply] = self._execute([home.call(name, self._world.script_now(), *args)])
+        return check(home, reply)
+
+    def _do(self, step: str, operation: Operation[T], expected: object = True) -> T:
+        """Carries an operation out; `expected` None takes any result."""
+        self._step = step
+        result = drive(operation, self._execute)
+        if expected is not None and result != expected:
+            raise _Unexpected(f"the answer is {result!r}, not {expected!r}")
+        return result
+
+    def _expect(self, answer: T, holds: Callable[[T], bool]) -> None:
+        if not holds(answer):
+            raise _Unexpected(f"the answer is {answer!r}")
+
+    def _delete(self) -> list[str]:
+        """Deletes every key that the trial can have made; the names of those that are left."""
+        namespace = self._options.namespace
+        prefix = keys.meta(namespace, 0).removesuffix("meta")
+        names = [prefix + part for part in ("meta", "tasks", "index", "retries", "leases")]
+        names += [prefix + part for part in ("dead", "dead-records", "sequence")]
+        names += [keys.topology(namespace), keys.instance_name(namespace), keys.workers(namespace)]
+        names += [keys.lock(namespace, "doctor"), keys.lock_sequence(namespace)]
+        time = self._line.one("TIME")
+        seconds = self._world.time() if isinstance(time, Exception) else int(time[0])
+        today = int(seconds * 1000) // _BUCKET_MS
+        names += [f"{prefix}bucket:{(today + day) * _BUCKET_MS}" for day in (-1, 0, 1)]
+        self._line.ask(*(("DEL", name) for name in names))
+        answers = self._line.ask(*(("EXISTS", name) for name in names))
+        return [name for name, answer in zip(names, answers, strict=True) if answer != 0]
+
+
+def _fix(reason: str) -> str:
+    """What to do about a server's error."""
+    for pattern, fix in (
+        ("NoPermission|NOPERM|ACL failure", "give the user the rights of docs/acl.md"),
+        ("OutOfMemory|OOM|maxmemory", "raise maxmemory or make room: the server takes no new data"),
+        ("ReadOnly|READONLY", "use the address of the primary"),
+        ("MISCONF", "mend its persistence: the server's log names the cause"),
+        (
+            "Moved|MOVED|CrossSlot|CROSSSLOT|ClusterDown|CLUSTERDOWN",
+            "this is a node of a Redis Cluster: use a server that stands alone",
+        ),
+        ("unknown command|disabled", "use a server, plan or proxy that allows Lua scripts and all commands they use"),
+    ):
+        if re.search(pattern, reason):
+            return fix
+    return "look for the cause in the server's log, and for a proxy on the way that changes commands"
