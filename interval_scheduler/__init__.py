@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from .locks import AsyncLock as AsyncLock
     from .locks import Lock as Lock
     from .model import AssignResult as AssignResult
+    from .model import Audit as Audit
     from .model import DeadTask as DeadTask
     from .model import Event as Event
     from .model import PartitionStats as PartitionStats
+    from .model import Problem as Problem
     from .model import ScheduledTask as ScheduledTask
     from .model import Stats as Stats
     from .model import Task as Task
@@ -64,7 +66,7 @@ _HOMES = {
         "UnsuitableServer",
     ),
     "locks": ("AsyncLock", "Lock"),
-    "model": ("AssignResult", "DeadTask", "Event", "PartitionStats", "ScheduledTask", "Stats", "Task"),
+    "model": ("AssignResult", "Audit", "DeadTask", "Event", "PartitionStats", "Problem", "ScheduledTask", "Stats", "Task"),
     "options": ("Options", "StorageOptions"),
     "retry": ("Retry",),
     "schedule": ("Cron",),

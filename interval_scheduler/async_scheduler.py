@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .errors import AlreadyExecuting, LockNotAcquired
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
-from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operation, Operations, drive_async
 from .topology import join
 from .transport.aio import AsyncTransport
@@ -209,6 +210,19 @@ class AsyncScheduler(BaseScheduler):
         """See `Scheduler.purge_dead_tasks`."""
         self._require_accepting()
         return await self._run((await self._operations()).purge_dead_tasks())
+
+    async def verify(self, progress: Callable[[int], None] | None = None) -> Audit:
+        """See `Scheduler.verify`."""
+        return await self._audit(False, progress)
+
+    async def repair(self, progress: Callable[[int], None] | None = None) -> Audit:
+        """See `Scheduler.repair`."""
+        return await self._audit(True, progress)
+
+    async def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
+        await self._operations()
+        assert self._engine.layout is not None
+        return await self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))
 
     # -- locks -------------------------------------------------------------------------------------------------------
 

@@ -61,8 +61,7 @@ class BaseScheduler:
     @property
     def concurrency(self) -> int:
         """Most handlers running at once; may be changed while they run."""
-        worker = self._engine.worker
-        return self._engine.options.concurrency if worker is None else worker.concurrency
+        return self._engine.options.concurrency
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
-from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operation, Operations, drive
 from .topology import join
 from .transport.blocking import BlockingTransport
@@ -279,6 +280,32 @@ class Scheduler(BaseScheduler):
         """Deletes all dead letters; says how many."""
         self._require_accepting()
         return self._run(self._operations.purge_dead_tasks())
+
+    def verify(self, progress: Callable[[int], None] | None = None) -> Audit:
+        """Checks every invariant of what is stored, in bounded steps, while everybody goes on. Changes nothing.
+
+        `progress` is called with the number of entries checked so far.
+
+        Raises:
+            PartitionUnavailable: where an instance cannot be reached.
+        """
+        return self._audit(False, progress)
+
+    def repair(self, progress: Callable[[int], None] | None = None) -> Audit:
+        """`verify`, and mends what it finds without losing a task.
+
+        A task that is out of place is put where its record says; one whose record cannot be read is due now; a run
+        without a lease gets one. Entries without a task are deleted.
+
+        Raises:
+            PartitionUnavailable: where an instance cannot be reached; repeating is safe.
+        """
+        return self._audit(True, progress)
+
+    def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
+        self._connected()
+        assert self._engine.layout is not None
+        return self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))
 
     # -- locks -------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ LAYERS = [
     ["model", "continuity", "inspection"],
     ["definition"],
     ["settlement", "topology", "transport"],
-    ["operations", "monitor"],
+    ["operations", "auditing", "monitor"],
     ["worker", "doctor"],
     ["engine"],
     ["base"],
@@ -45,6 +45,7 @@ PURE = [
     "settlement",
     "topology",
     "operations",
+    "auditing",
 ]
 IMPURE = {"redis", "hiredis", "asyncio", "threading", "socket", "subprocess"}
 

@@ -1,0 +1,128 @@
+"""``verify`` and ``repair``: every invariant between records, buckets, index, leases and dead letters, on a live system.
+
+One step of ``audit.lua`` checks some hundred entries at once, atomically, so what it finds is wrong at that moment and
+no race; meanwhile everybody goes on. Records come first: they are the only copies of tasks, and everything else follows
+from them. Redis' ``HSCAN`` and ``ZSCAN`` make sure that whatever is there from beginning to end is seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from .commands import Partition
+from .definition import decode_body
+from .errors import CorruptRecord
+from .model import Audit, Problem
+from .operations import Operation, check
+from .options import Options
+from .record import split_record
+from .topology import Layout
+from .world import World
+
+STEP = 200
+"""Entries of one step: about a millisecond of server time."""
+AT_ONCE = 64
+"""Partitions that are audited side by side."""
+_PARTS = ("tasks", "index", "retries", "leases", "dead-records", "dead")
+_SHOWN = 200
+"""Characters of what was found that a problem shows."""
+
+
+def audit(
+    layout: Layout, options: Options, world: World, mend: bool, progress: Callable[[int], None] | None
+) -> Operation[Audit]:
+    """Checks all partitions; `progress` is called with the number of entries checked so far."""
+    waiting = deque(layout.partitions)
+    active: list[_Audit] = []
+    done: list[_Audit] = []
+    while waiting or active:
+        while waiting and len(active) < AT_ONCE:
+            active.append(_Audit(waiting.popleft(), layout))
+        steps = [
+            one.partition.call("audit", world.script_now(), *one.step, STEP, int(mend), options.lease_ms)
+            for one in active
+        ]
+        for one, reply in zip(active, (yield steps), strict=True):
+            one.learn(check(one.partition, reply))
+        done += [one for one in active if one.is_done]
+        active = [one for one in active if not one.is_done]
+        if progress is not None:
+            progress(sum(one.checked for one in (*done, *active)))
+    done.sort(key=lambda one: one.partition.number)
+    problems = [problem for one in done for problem in one.problems]
+    return Audit(sum(one.tasks for one in done), sum(one.dead for one in done), tuple(problems))
+
+
+class _Audit:
+    """How far the audit of one partition is. `step`: the part that is next, and the cursor."""
+
+    def __init__(self, partition: Partition, layout: Layout) -> None:
+        self.partition = partition
+        self.problems: list[Problem] = []
+        self.tasks = self.dead = self.checked = 0
+        self._layout = layout
+        self._parts = deque(_PARTS)
+        self._cursor = "0"
+        # A scan may show the same entry twice.
+        self._seen: set[tuple[str, bytes]] = set()
+
+    @property
+    def is_done(self) -> bool:
+        return not self._parts
+
+    @property
+    def step(self) -> tuple[str, str]:
+        return self._parts[0], self._cursor
+
+    def learn(self, reply: Sequence[object]) -> None:
+        """Takes the reply to the step."""
+        part = self._parts[0]
+        _, _, cursor, checked, problems, contents = reply
+        assert isinstance(cursor, bytes)
+        assert isinstance(checked, int)
+        assert isinstance(problems, list)
+        assert isinstance(contents, list)
+        self.checked += checked
+        for kind, name, found, mended in zip(*(problems[at::4] for at in range(4)), strict=True):
+            self._add(kind.decode(), name, found.decode("utf-8", "replace"), mended == b"1")
+        if part == "tasks":
+            self.tasks += checked
+            self._check_bodies(contents)
+        elif part == "dead-records":
+            self.dead += checked
+            self._check_bodies(contents)
+        elif part == "index":
+            self._parts.extend(f"bucket:{name.decode('utf-8', 'replace')}" for name in contents)
+        self._cursor = cursor.decode()
+        if self._cursor == "0":
+            self._parts.popleft()
+
+    def _check_bodies(self, contents: Sequence[bytes]) -> None:
+        """What only Python knows: whether bodies can be read, and where an id is at home."""
+        for task_id, record in _pairs(contents):
+            try:
+                decode_body(split_record(record)[1])
+            except CorruptRecord as error:
+                self._add("body", task_id, str(error.__cause__ or error), False)
+            if self._layout.home(task_id) != self.partition:
+                self._add("home", task_id, f"belongs into partition {self._layout.home(task_id).number}", False)
+
+    def _add(self, kind: str, name: bytes, found: str, mended: bool) -> None:
+        if (kind, name) not in self._seen:
+            self._seen.add((kind, name))
+            shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}…"
+            self.problems.append(
+                Problem(
+                    kind,  # type: ignore[arg-type]
+                    name.decode("utf-8", "backslashreplace"),
+                    self.partition.number,
+                    self.partition.instance,
+                    shown,
+                    mended,
+                )
+            )
+
+
+def _pairs(contents: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(contents[::2], contents[1::2], strict=True)
