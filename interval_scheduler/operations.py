@@ -19,7 +19,7 @@ from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TopologyMis
 from .model import AssignResult, DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
 from .options import Options
 from .record import RETRYING, RUNNING, Header, parse_header, split_record
-from .schedule import Cron, Interval, parse_duration, parse_execute_on
+from .schedule import CENTURY_MS, Cron, Interval, parse_duration, parse_execute_on
 from .settlement import End, Live, Outcome, settle
 from .topology import Layout
 from .world import World
@@ -118,7 +118,7 @@ class Operations:
         if (delay is None) == (execute_on is None):
             raise InvalidTask("reschedule_task", "delay", "and execute_on are exclusive", "give exactly one of them")
         if delay is not None:
-            when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=100 * 365 * 86_400_000)}"
+            when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=CENTURY_MS)}"
         else:
             when = f"={parse_execute_on(execute_on, 'reschedule_task')}"
         reply = yield from self._one(task_id, "reschedule", self._world.token(), task_id, when)
