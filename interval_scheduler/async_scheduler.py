@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operation, Operations, drive_async
+from .operations import Operations
 from .topology import join
 from .transport.aio import AsyncTransport
 from .worker.handlers import Handler

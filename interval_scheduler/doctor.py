@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from . import commands, keys
+from .calls import Operation, check, drive
 from .commands import Command, Partition, Reply
 from .definition import decode_body
 from .errors import PartitionUnavailable, SchedulerError, TopologyMismatch
 from .model import Task
-from .operations import Operation, Operations, check, drive
+from .operations import Operations
 from .options import Instance, Options, load_options
 from .record import parse_header, split_record
 from .scripts import script

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .calls import Operation, drive
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operation, Operations, drive
+from .operations import Operations
 from .topology import join
 from .transport.blocking import BlockingTransport
 from .worker.handlers import Handler

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import redis
 
+from interval_scheduler.calls import BATCH_TASKS, drive
 from interval_scheduler.commands import REFUSALS, Partition
 from interval_scheduler.definition import decode_body
-from interval_scheduler.operations import BATCH_TASKS, Operations, drive
+from interval_scheduler.operations import Operations
 from interval_scheduler.options import load_options
 from interval_scheduler.record import parse_header, split_record
 from interval_scheduler.schedule import MAX_MS

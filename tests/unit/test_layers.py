@@ -19,7 +19,9 @@ LAYERS = [
     ["model", "continuity"],
     ["definition"],
     ["settlement", "topology", "transport"],
-    ["operations", "monitor"],
+    ["calls", "monitor"],
+    ["reading"],
+    ["operations"],
     ["worker", "doctor"],
     ["engine"],
     ["base"],
@@ -43,6 +45,8 @@ PURE = [
     "definition",
     "settlement",
     "topology",
+    "calls",
+    "reading",
     "operations",
 ]
 IMPURE = {"redis", "hiredis", "asyncio", "threading", "socket", "subprocess"}
