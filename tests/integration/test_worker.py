@@ -394,9 +394,13 @@ class TestLook:
         with redis.Redis.from_url(server.url) as client, client.pubsub() as hints:
             hints.psubscribe(f"*{namespace}*hint")
             hints.get_message(timeout=5)
+            # What follows the start of a worker, such as the look when its subscriptions are heard, comes before.
+            await scheduler.assign_task(Job("first"))
+            await eventually(lambda: recorder.payloads == ["first"])
+            await eventually(lambda: hints.get_message(timeout=0.2) is None)
             # As if somebody had been told to wake at this time, and had died since.
             client.hset(keys.meta(namespace, 0), "alarm", int(time.time() * 1000))
-            await scheduler.assign_task(Job("a"))
+            await scheduler.assign_task(Job("second"))
             # Sooner than the look that follows the first report of the worker, after 3 s.
-            await eventually(lambda: recorder.calls, timeout=2)
+            await eventually(lambda: recorder.payloads == ["first", "second"], timeout=2)
             assert hints.get_message(timeout=0.1) is None
