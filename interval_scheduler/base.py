@@ -61,8 +61,8 @@ class BaseScheduler:
     @property
     def concurrency(self) -> int:
         """Most handlers running at once; may be changed while they run."""
-        worker = self._engine.worker
-        return self._engine.options.concurrency if worker is None else worker.concurrency
+        # Not the worker's, which learns of a change on its event loop, a moment later.
+        return self._engine.options.concurrency
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:

@@ -404,3 +404,26 @@ class TestLook:
             # Sooner than the look that follows the first report of the worker, after 3 s.
             await eventually(lambda: recorder.payloads == ["first", "second"], timeout=2)
             assert hints.get_message(timeout=0.1) is None
+
+
+class TestConcurrency:
+    async def test_a_change_can_be_read_at_once_even_while_the_loop_is_busy(self, make: Make) -> None:
+        scheduler = make(concurrency=3)
+        await scheduler.start_task_accept()
+        changed = threading.Event()
+
+        async def handler(_payload: Any) -> None:
+            if scheduler.blocking:
+                changed.wait(5)  # blocks the scheduler's own loop on purpose
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: state_is_running(scheduler))
+        await scheduler.set_concurrency(12)
+        assert scheduler.concurrency == 12
+        changed.set()
+        await eventually(lambda: is_empty(scheduler))
+
+
+async def state_is_running(scheduler: Uniform) -> bool:
+    return await state_of(scheduler, "a") in ("running", None)
