@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operation, Operations, drive_async
+from .operations import Operations
 from .topology import join
 from .transport.aio import AsyncTransport
 from .worker.handlers import Handler

@@ -1,4 +1,4 @@
-"""``verify`` and ``repair``: every invariant between records, buckets, index, leases and dead letters, on a live system.
+"""``verify`` and ``repair``: every invariant of what is stored, checked and mended on a live system.
 
 One step of ``audit.lua`` checks some hundred entries at once, atomically, so what it finds is wrong at that moment and
 no race; meanwhile everybody goes on. Records come first: they are the only copies of tasks, and everything else follows
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from .calls import Operation, check
 from .commands import Partition
 from .definition import decode_body
 from .errors import CorruptRecord
 from .model import Audit, Problem
-from .operations import Operation, check
 from .options import Options
 from .record import split_record
 from .topology import Layout

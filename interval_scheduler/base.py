@@ -13,7 +13,7 @@ from .errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
 from .model import Task
 from .options import Options, load_options
 from .retry import Retry
-from .schedule import parse_duration
+from .schedule import CENTURY_MS, YEAR_MS, parse_duration
 from .worker.run import execution_of
 from .world import World
 
@@ -61,6 +61,7 @@ class BaseScheduler:
     @property
     def concurrency(self) -> int:
         """Most handlers running at once; may be changed while they run."""
+        # Not the worker's, which learns of a change on its event loop, a moment later.
         return self._engine.options.concurrency
 
     @concurrency.setter
@@ -110,7 +111,7 @@ def posted_task(
     payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None, world: World
 ) -> PostedTask:
     """A one-off task due `delay` from now by the clock of this machine."""
-    milliseconds = parse_duration(delay, "post", "delay", maximum_ms=100 * 365 * 86_400_000)
+    milliseconds = parse_duration(delay, "post", "delay", maximum_ms=CENTURY_MS)
     due = datetime.fromtimestamp(world.time(), UTC) + timedelta(milliseconds=milliseconds)
     return PostedTask(
         payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries)
@@ -138,4 +139,4 @@ def token_for(task_id: object, fencing_token: int | None) -> int:
 
 def lock_milliseconds(seconds: object, field: str) -> int:
     """The life of a lock, 1 ms to a year."""
-    return parse_duration(seconds, "lock", field, minimum_ms=1, maximum_ms=365 * 86_400_000)
+    return parse_duration(seconds, "lock", field, minimum_ms=1, maximum_ms=YEAR_MS)

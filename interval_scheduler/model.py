@@ -50,13 +50,17 @@ class Task:
         jitter = 0
 
     def serialize(self) -> Any:
-        """The payload: anything msgpack carries exactly. The handler gets it back equal."""
+        """The payload; the handler gets it back equal.
+
+        Anything msgpack carries exactly: None, bool, int of 64 bits, float, str, bytes, and lists and dicts of these.
+        Tuples, which would come back as lists, are refused.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTask:
-    """One task as it is stored right now."""
+    """One task as it is stored right now. Datetimes are aware, in UTC."""
 
     id: str
     payload: Any
@@ -67,13 +71,17 @@ class ScheduledTask:
     interval: timedelta | Cron | None
     state: State
     attempt: int
-    """The number of the run that is live or comes next, 1 for the first; of a dead letter the last one."""
+    """The number of the run that is live or comes next, 1 for the first; of a dead letter the last that was allowed."""
     last_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadTask:
-    """A task, or an occurrence of one, that failed more often than its retry policy allows."""
+    """A task, or an occurrence of one, that failed more often than its retry policy allows.
+
+    Also one that took down its workers too often, or whose outcome is unknown under ``delivery="at_most_once"``.
+    `first` and `last` are when that happened for the first and for the last time (aware, UTC).
+    """
 
     id: str
     payload: Any
@@ -112,7 +120,7 @@ class PartitionStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All partitions, and their sums."""
+    """All partitions, and their sums; `lateness` is the largest one, in seconds."""
 
     partitions: tuple[PartitionStats, ...]
     scheduled: int = field(init=False)

@@ -1,70 +1,43 @@
-"""Every operation of the schedulers, once: generators that yield commands and are sent the replies.
-
-They never wait, so a blocking and an asyncio driver can run them alike (`drive` shows how). One yield is one round
-trip to each instance it names.
-"""
+"""Every operation of the schedulers, once; see `calls` for what an operation is."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from datetime import timedelta
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from . import commands
-from .commands import REFUSALS, Command, Partition, Reply
-from .definition import Definition, Prepared, decode_body, encode_id, prepare, task_id_of
-from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TopologyMismatch
-from .model import AssignResult, DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
+from .calls import BATCH_TASKS, Operation, batches
+from .commands import Command, Partition
+from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
+from .errors import AssignFailed, InvalidTask, PartitionUnavailable
+from .model import AssignResult
 from .options import Options
-from .record import RETRYING, RUNNING, Header, parse_header, split_record
-from .schedule import Cron, Interval, parse_duration, parse_execute_on
+from .reading import Reading
+from .record import parse_header, split_record
+from .schedule import CENTURY_MS, parse_duration, parse_execute_on
 from .settlement import End, Live, Outcome, settle
 from .topology import Layout
 from .world import World
 
-T = TypeVar("T")
-Operation = Generator[Sequence[Command], list[Reply], T]
-
-BATCH_TASKS = 500
-"""Most tasks in one call of a script: enough to make the call's own cost small, few enough to block nobody."""
+CALLS_AT_ONCE = 64
+"""Calls of `remove_tasks` in one go."""
 BATCH_BYTES = 1024 * 1024
-PAGE = 200
+"""Most bytes of tasks in one call of a script."""
 STREAM_TASKS = 5000
 """Tasks that `assign_tasks` checks and sends in one go."""
 STREAM_BYTES = 8 * 1024 * 1024
 CLEAR_STEP = 1000
+REVIVE_STEP = 100
+"""Dead letters in one call: their records travel there and back."""
 
 
-async def drive_async(operation: Operation[T], execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]) -> T:
-    """`drive` with an asyncio `execute`."""
-    try:
-        requests = next(operation)
-        while True:
-            requests = operation.send(await execute(requests))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-def drive(operation: Operation[T], execute: Callable[[Sequence[Command]], list[Reply]]) -> T:
-    """Runs an operation with a blocking `execute`."""
-    try:
-        requests = next(operation)
-        while True:
-            requests = operation.send(execute(requests))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-class Operations:
-    """The operations on one namespace. Holds no state but how far the servers' clocks are from ours."""
+class Operations(Reading):
+    """The operations on one namespace."""
 
     def __init__(self, layout: Layout, options: Options, world: World) -> None:
-        self._layout = layout
+        super().__init__(layout, world)
         self._options = options
-        self._world = world
-        self._offsets: dict[str, float] = {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -100,14 +73,9 @@ class Operations:
         homes: dict[Partition, list[bytes]] = {}
         for task_id in dict.fromkeys(task_id_of(task) for task in tasks):
             homes.setdefault(self._layout.home(task_id), []).append(task_id)
-        chunks = [
-            (home, ids[start : start + BATCH_TASKS])
-            for home, ids in homes.items()
-            for start in range(0, len(ids), BATCH_TASKS)
-        ]
+        calls = [(home, batch) for home, ids in homes.items() for batch in batches(ids)]
         removed = 0
-        for at in range(0, len(chunks), 64):
-            part = chunks[at : at + 64]
+        for part in batches(calls, CALLS_AT_ONCE):
             replies = yield [self._call(home, "remove", *ids, repeatable=True) for home, ids in part]
             for (home, _), reply in zip(part, replies, strict=True):
                 removed += self._answer(home, reply)[2].count(b"1")
@@ -118,7 +86,7 @@ class Operations:
         if (delay is None) == (execute_on is None):
             raise InvalidTask("reschedule_task", "delay", "and execute_on are exclusive", "give exactly one of them")
         if delay is not None:
-            when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=100 * 365 * 86_400_000)}"
+            when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=CENTURY_MS)}"
         else:
             when = f"={parse_execute_on(execute_on, 'reschedule_task')}"
         reply = yield from self._one(task_id, "reschedule", self._world.token(), task_id, when)
@@ -175,80 +143,7 @@ class Operations:
                 progress(total)
         return total
 
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def peek_task(self, task: object) -> Operation[ScheduledTask | None]:
-        task_id = task_id_of(task)
-        _, stamp, record, _, dead = yield from self._one(task_id, "peek", task_id, repeatable=True)
-        now = int(stamp) / 1000
-        if record:
-            return self._scheduled_task(task_id, record, now)
-        if dead:
-            return _dead_as_task(task_id, dead)
-        return None
-
-    def is_scheduled(self, task: object) -> Operation[bool]:
-        """Whether a live task of this id exists: waiting, running or retrying."""
-        task_id = task_id_of(task)
-        reply = yield from self._one(task_id, "peek", task_id, repeatable=True)
-        return bool(reply[2])
-
-    def counts(self) -> Operation[tuple[int, int]]:
-        """Buckets and tasks over all partitions."""
-        buckets = tasks = 0
-        for partition, reply in zip(self._layout.partitions, (yield self._each("count")), strict=True):
-            answer = self._answer(partition, reply)
-            tasks += answer[2]
-            buckets += answer[3]
-        return buckets, tasks
-
-    def stats(self) -> Operation[Stats]:
-        result = []
-        for partition, reply in zip(self._layout.partitions, (yield self._each("count")), strict=True):
-            if isinstance(reply, PartitionUnavailable):
-                result.append(PartitionStats(partition.number, partition.instance, error=reply.reason))
-                continue
-            _, stamp, tasks, buckets, retrying, running, dead, due = self._answer(partition, reply)
-            late = max(0.0, int(stamp) / 1e6 - int(due) / 1000) if due else 0.0
-            result.append(
-                PartitionStats(
-                    partition.number,
-                    partition.instance,
-                    tasks - retrying - running,
-                    running,
-                    retrying,
-                    dead,
-                    buckets,
-                    late,
-                    to_datetime(int(due)) if due else None,
-                )
-            )
-        return Stats(tuple(result))
-
-    def upcoming(self, offset: object, duration: object, limit: int | None) -> Upcoming:
-        """A reader of the waiting tasks in due order; see `Upcoming`."""
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise InvalidTask("upcoming", "limit", f"is {limit!r}", "use a whole number from 0, or None for all")
-        start = parse_duration(offset, "upcoming", "offset")
-        span = None if duration is None else parse_duration(duration, "upcoming", "duration")
-        return Upcoming(self, start, span, limit)
-
-    def dead_page(self, partition: Partition, start: int) -> Operation[list[tuple[bytes, bytes]]]:
-        """Some dead letters of one partition, from the rank `start` on: ids and records as they are stored."""
-        [reply] = yield [self._call(partition, "dead", start, PAGE, repeatable=True)]
-        entries = self._answer(partition, reply)[2:]
-        return list(zip(entries[::2], entries[1::2], strict=True))
-
-    def dead_tasks(self) -> Operation[list[DeadTask]]:
-        letters = []
-        for partition in self._layout.partitions:
-            start = 0
-            while page := (yield from self.dead_page(partition, start)):
-                letters += [_dead_task(task_id, record) for task_id, record in page]
-                start += len(page)
-                if len(page) < PAGE:
-                    break
-        return sorted(letters, key=lambda letter: (letter.last, letter.id))
+    # -- dead letters ------------------------------------------------------------------------------------------------
 
     def retry_dead_tasks(self, ids: Iterable[str] | None) -> Operation[int]:
         if ids is not None:
@@ -258,15 +153,11 @@ class Operations:
         for partition in self._layout.partitions:
             if wanted is not None and not any(self._layout.home(task_id) == partition for task_id in wanted):
                 continue
-            found: list[tuple[bytes, bytes]] = []
-            while page := (yield from self.dead_page(partition, len(found))):
-                found += page
-                if len(page) < PAGE:
-                    break
-            chosen = [entry for entry in found if wanted is None or entry[0] in wanted]
-            for start in range(0, len(chosen), 100):
+            letters = yield from self.dead_letters(partition)
+            chosen = [letter for letter in letters if wanted is None or letter[0] in wanted]
+            for batch in batches(chosen, REVIVE_STEP):
                 args: list[bytes] = []
-                for task_id, record in chosen[start : start + 100]:
+                for task_id, record in batch:
                     args += [task_id, record, split_record(record)[1]]
                 [reply] = yield [self._call(partition, "revive", self._world.token(), *args)]
                 revived += self._answer(partition, reply)[2].count(b"1")
@@ -350,121 +241,6 @@ class Operations:
             size = sum(task.size for task in batch.values())
             last_task = None
 
-    def _call(self, home: Partition, name: str, *args: Any, repeatable: bool = False) -> Command:
-        return home.call(name, self._world.script_now(), *args, repeatable=repeatable)
-
-    def _one(self, task_id: bytes, name: str, *args: Any, repeatable: bool = True) -> Operation[list[Any]]:
-        home = self._layout.home(task_id)
-        [reply] = yield [self._call(home, name, *args, repeatable=repeatable)]
-        return self._answer(home, reply)
-
-    def _each(self, name: str, *args: Any, among: Sequence[Partition] | None = None) -> list[Command]:
-        chosen = self._layout.partitions if among is None else among
-        return [self._call(partition, name, *args, repeatable=True) for partition in chosen]
-
-    def _answer(self, home: Partition, reply: Reply) -> list[Any]:
-        answer = check(home, reply)
-        self._offsets[home.instance] = int(answer[1]) / 1e6 - self._world.time()
-        return answer
-
-    def _scheduled_task(self, task_id: bytes, record: bytes, now: float) -> ScheduledTask:
-        raw, body = split_record(record)
-        header, definition = parse_header(raw), decode_body(body)
-        state: State = "scheduled"
-        if header.state == RUNNING:
-            state = "running"
-        elif header.state == RETRYING:
-            state = "retrying"
-        return _task_view(task_id, header, definition, state, now)
-
-
-class Upcoming:
-    """Waiting tasks of all partitions in due order, merged from pages of each.
-
-    Alternate `fill`, an operation that must be driven, and `take`, until `take` returns nothing.
-    """
-
-    def __init__(self, operations: Operations, offset_ms: int, span_ms: int | None, limit: int | None) -> None:
-        self._operations = operations
-        self._offset, self._span, self._left = offset_ms, span_ms, limit
-        self._until = "+inf"
-        self._heap: list[tuple[int, bytes, int, bytes]] = []
-        # Partition number: the cursor to read on from. A partition that is read to its end is not in here.
-        self._cursors: dict[int, tuple[str, bytes]] | None = None
-        self._buffered: dict[int, int] = {}
-        self._now = 0.0
-
-    def fill(self) -> Operation[None]:
-        """Reads a page of every partition that has nothing buffered and is not at its end."""
-        layout = self._operations._layout
-        if self._cursors is None:
-            yield from self._start(layout)
-        assert self._cursors is not None
-        empty = [number for number in self._cursors if not self._buffered.get(number)]
-        if not empty or self._left == 0:
-            return
-        page = PAGE if self._left is None else min(PAGE, self._left)
-        requests = [
-            self._operations._call(
-                layout.partitions[number], "upcoming", *self._cursors[number], self._until, page, repeatable=True
-            )
-            for number in empty
-        ]
-        for number, reply in zip(empty, (yield requests), strict=True):
-            _, stamp, *entries = self._operations._answer(layout.partitions[number], reply)
-            self._now = int(stamp) / 1000
-            count = len(entries) // 3
-            for due, task_id, record in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
-                heapq.heappush(self._heap, (int(due), task_id, number, record))
-            self._buffered[number] = count
-            if count < page:
-                del self._cursors[number]
-            else:
-                self._cursors[number] = (entries[-3].decode(), entries[-2])
-
-    def _start(self, layout: Layout) -> Operation[None]:
-        start = "-inf"
-        if self._offset or self._span is not None:
-            [reply] = yield [self._operations._call(layout.partitions[0], "count", repeatable=True)]
-            now = int(self._operations._answer(layout.partitions[0], reply)[1]) // 1000
-            if self._offset:
-                start = str(now + self._offset)
-            if self._span is not None:
-                self._until = str(now + self._offset + self._span)
-        self._cursors = {partition.number: (start, b"") for partition in layout.partitions}
-
-    def take(self) -> list[ScheduledTask]:
-        """What can be given out without reading more: empty at the end."""
-        tasks = []
-        while self._heap and self._left != 0:
-            number = self._heap[0][2]
-            _, task_id, _, record = heapq.heappop(self._heap)
-            self._buffered[number] -= 1
-            tasks.append(self._operations._scheduled_task(task_id, record, self._now))
-            if self._left is not None:
-                self._left -= 1
-            if not self._buffered[number] and number in (self._cursors or {}):
-                break
-        return tasks
-
-
-def check(home: Partition, reply: Reply) -> list[Any]:
-    """The reply of a partition script.
-
-    Raises:
-        PartitionUnavailable: where there is none.
-        TopologyMismatch: where the partition is not there.
-    """
-    if isinstance(reply, PartitionUnavailable):
-        raise reply
-    if reply[0] in REFUSALS:
-        what = "has moved" if reply[0] == b"moved" else "is gone: its data was lost, or belongs to another server"
-        raise TopologyMismatch(
-            f"partition {home.number} on instance {home.instance!r} {what}. Nothing was written; "
-            "reconnect, and restore the data of the instance if this goes on."
-        )
-    return reply  # type: ignore[no-any-return]
-
 
 def _require_several(tasks: object, method: str, single: str) -> None:
     """A text is an iterable too, and its letters may be ids."""
@@ -483,47 +259,3 @@ def _chunks(tasks: Sequence[Prepared]) -> Iterator[list[Prepared]]:
         size += task.size
     if chunk:
         yield chunk
-
-
-def _interval(definition: Definition) -> timedelta | Cron | None:
-    schedule = definition.schedule
-    return timedelta(milliseconds=schedule.milliseconds) if isinstance(schedule, Interval) else schedule
-
-
-def _task_view(task_id: bytes, header: Header, definition: Definition, state: State, now: float) -> ScheduledTask:
-    return ScheduledTask(
-        task_id.decode(),
-        definition.payload,
-        to_datetime(header.due),
-        max(0.0, (header.due - now) / 1000),
-        _interval(definition),
-        state,
-        header.attempt + 1,
-        definition.error,
-    )
-
-
-def _dead_task(task_id: bytes, record: bytes) -> DeadTask:
-    head, body = split_record(record)
-    count, first, last = map(int, head.split(b","))
-    definition = decode_body(body)
-    return DeadTask(
-        task_id.decode(), definition.payload, definition.error or "", count, to_datetime(first), to_datetime(last)
-    )
-
-
-def _dead_as_task(task_id: bytes, record: bytes) -> ScheduledTask:
-    head, body = split_record(record)
-    last = int(head.split(b",")[2])
-    definition = decode_body(body)
-    attempts = (definition.retry.max_retries or 0) + 1
-    return ScheduledTask(
-        task_id.decode(),
-        definition.payload,
-        to_datetime(last),
-        0.0,
-        _interval(definition),
-        "dead",
-        attempts,
-        definition.error,
-    )

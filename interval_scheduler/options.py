@@ -97,6 +97,7 @@ class Options:
 
     @property
     def instances(self) -> Sequence[Instance]:
+        """Every instance, in the order given."""
         return self.storage.instances
 
     @property
@@ -106,10 +107,12 @@ class Options:
 
     @property
     def bucket_ms(self) -> int:
+        """The bucket width in ms."""
         return round(self.storage.task_interval_seconds * 1000)
 
     @property
     def lease_ms(self) -> int:
+        """The length of a lease in ms."""
         return round(self.lease_seconds * 1000)
 
 

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
+from .calls import Operation, drive
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operation, Operations, drive
+from .operations import Operations
 from .topology import join
 from .transport.blocking import BlockingTransport
 from .worker.handlers import Handler
@@ -32,6 +33,12 @@ class Scheduler(BaseScheduler):
 
     Workers and the watch over the instances run on an event loop in a thread of their own; assigning, removing and
     reading do not pass through it. See `AsyncScheduler` for the same with coroutines.
+
+    Durations are seconds (int or float) or a timedelta. Where a method asks for ``Task | str``, give a task or its id.
+    Methods connect when they are first used. Besides what they name, those that talk to Redis raise
+    `PartitionUnavailable` (an instance does not answer), `TopologyMismatch` (it is not the one that has the data),
+    `SchedulerClosed` and, for a wrong argument, `InvalidTask`; those that change tasks also `NotAcceptingTasks` before
+    `start_task_accept`. What is refused has changed nothing.
     """
 
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
@@ -51,7 +58,13 @@ class Scheduler(BaseScheduler):
         self.close()
 
     def close(self) -> None:
-        """Stops executing (waiting for running handlers) and accepting, and lets go of every connection."""
+        """Stops executing (waiting for running handlers) and accepting, and lets go of every connection.
+
+        Doing it twice is fine; a ``with`` block does it at its end. The scheduler cannot be used afterwards.
+
+        Raises:
+            SchedulerError: inside a handler, which would wait for itself.
+        """
         if self._loop is not None and self._engine.worker is not None:
             self._engine.worker.refuse_to_wait_for_itself()
         with self._closing:
@@ -76,6 +89,7 @@ class Scheduler(BaseScheduler):
         Raises:
             PartitionUnavailable: where the master instance cannot be reached.
             TopologyMismatch: where the options do not fit the namespace.
+            EmbeddedServerError: where a private server cannot be started.
         """
         self._connected()
         self._accepting = True
@@ -88,10 +102,14 @@ class Scheduler(BaseScheduler):
         """Runs ``handler(payload)`` for every task that comes due, until `stop_task_execute`.
 
         `handler` is a plain function (run in threads) or a coroutine function (run on the scheduler's event loop).
-        With ``confirm="manual"`` a run counts as done only when `confirm_task` is called for it.
+        What it returns is ignored; what it raises makes a failed run, which the task's `Retry` repeats. With
+        ``confirm="manual"`` a run counts as done only when `confirm_task` is called for it.
 
         Raises:
             AlreadyExecuting: where it runs already.
+            InvalidOptions: where `handler` cannot be called with one payload, or `confirm` is neither word.
+            PartitionUnavailable: where the master instance cannot be reached.
+            TopologyMismatch: where the options do not fit the namespace.
         """
         self._notice_fork()
         if self.executing_tasks:
@@ -101,7 +119,14 @@ class Scheduler(BaseScheduler):
         self._on_loop(self._engine.start_worker(handler, confirm))
 
     def stop_task_execute(self, grace: float | None = None) -> None:
-        """Stops claiming, releases what has not begun, and waits for running handlers, at most `grace` seconds."""
+        """Stops claiming, releases what has not begun, and waits for running handlers, at most `grace` seconds.
+
+        None waits for ever. What still runs after `grace` keeps its lease until it ends, or the process does. Doing it
+        while nothing executes is fine; accepting goes on.
+
+        Raises:
+            SchedulerError: inside a handler, which would wait for itself.
+        """
         self._notice_fork()
         if self._engine.worker is not None:
             # Here, where it is known who calls.
@@ -156,6 +181,7 @@ class Scheduler(BaseScheduler):
         Raises:
             NotAcceptingTasks: before `start_task_accept`.
             InvalidTask: naming the wrong member; nothing was written.
+            PayloadTooLarge: an `InvalidTask`, for a payload above ``max_payload_bytes``.
             PartitionUnavailable: its instance cannot be reached; repeating is safe.
         """
         self._require_accepting()
@@ -172,7 +198,11 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.assign_tasks(tasks))
 
     def post(self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0) -> str:
-        """Schedules a one-off task `delay` seconds from now and returns its id, made up where none is given."""
+        """Schedules a one-off task `delay` from now and returns its id, made up (32 letters) where none is given.
+
+        `max_retries` is how often a failed run is repeated: not at all unless asked for, None for ever. Now is the time
+        of this machine; otherwise it is `assign_task`, and raises what that does.
+        """
         task = posted_task(payload, delay, id, max_retries, self._engine.world)
         self.assign_task(task)
         return task.id
@@ -185,7 +215,11 @@ class Scheduler(BaseScheduler):
         return self.remove_tasks([task]) > 0
 
     def remove_tasks(self, tasks: Iterable[Task | str]) -> int:
-        """Removes tasks; says how many there were."""
+        """Removes tasks, in batches; says how many there were. Each task is removed in one atomic step.
+
+        Raises:
+            PartitionUnavailable: some may have been removed; repeating is safe.
+        """
         self._require_accepting()
         return self._run(self._operations.remove_tasks(tasks))
 
@@ -197,7 +231,8 @@ class Scheduler(BaseScheduler):
     ) -> bool:
         """Moves the pending occurrence to `delay` seconds from now, or to `execute_on`; its grid stays.
 
-        False, and nothing is created, for an unknown id. While the task runs, the move wins over the run's outcome.
+        Exactly one of the two: `execute_on` is an aware datetime or unix seconds. False, and nothing is created, for an
+        unknown id. While the task runs, the move wins over the run's outcome.
         """
         self._require_accepting()
         return self._run(self._operations.reschedule_task(task, delay, execute_on))
@@ -213,7 +248,7 @@ class Scheduler(BaseScheduler):
     def confirm_task(self, id: str, fencing_token: int | None = None) -> bool:
         """Says that a run is done, under ``confirm="manual"``. False where the run does not own the task any more.
 
-        The token may be left out inside the handler.
+        The token may be left out inside the handler of this very task only. Needs no `start_task_accept`.
         """
         self._open()
         return self._run(self._operations.confirm_task(id, token_for(id, fencing_token)))
@@ -256,15 +291,15 @@ class Scheduler(BaseScheduler):
         return read()
 
     def queue_size(self) -> int:
-        """The number of buckets in use."""
+        """The number of buckets in use, over all partitions."""
         return self._run(self._operations.counts())[0]
 
     def task_size(self) -> int:
-        """The number of live tasks."""
+        """The number of live tasks: waiting, running, or waiting for a retry."""
         return self._run(self._operations.counts())[1]
 
     def stats(self) -> Stats:
-        """Counts, lateness and next due time of every partition."""
+        """Counts, lateness and next due time of every partition. One that cannot be reached says so in its `error`."""
         return self._run(self._operations.stats())
 
     def dead_tasks(self) -> list[DeadTask]:
@@ -272,7 +307,7 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.dead_tasks())
 
     def retry_dead_tasks(self, ids: Iterable[str] | None = None) -> int:
-        """Makes dead tasks (those of `ids`, or all) due now; says how many."""
+        """Makes dead tasks (those of `ids`, or all) due now, with all their retries; says how many."""
         self._require_accepting()
         return self._run(self._operations.retry_dead_tasks(ids))
 
@@ -310,7 +345,10 @@ class Scheduler(BaseScheduler):
     # -- locks -------------------------------------------------------------------------------------------------------
 
     def try_lock(self, name: str) -> Lock | None:
-        """Takes a lock, or returns None where somebody holds it. Released after 24 h if nobody does."""
+        """Takes a lock, or returns None where somebody holds it. Released after 24 h if nobody does.
+
+        `name` is text of 1 to 1,024 bytes, apart from task ids. Locks are on the master instance.
+        """
         return self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
 
     def unlock(self, lock: Lock) -> bool:
@@ -318,12 +356,12 @@ class Scheduler(BaseScheduler):
         return bool(self._run(self._operations.lock(lock.name, "release", lock.holder, 0)))
 
     def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
-        """Takes a lock that Redis releases after `seconds`."""
+        """Takes a lock that Redis releases after `seconds` (1 ms to a year). False where somebody holds it."""
         return self._take(name, lock_milliseconds(seconds, "seconds")) is not None
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lock]:
-        """Holds a lock for the time of a ``with`` block.
+        """Holds a lock for the time of a ``with`` block, at most 24 h; `Lock.extend` makes it longer.
 
         Raises:
             LockNotAcquired: where somebody else holds it.

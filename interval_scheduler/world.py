@@ -40,20 +40,3 @@ class World:
     def token(self) -> str:
         """48 random bits as eight letters: an id for one call, or one worker."""
         return secrets.token_urlsafe(6)
-
-
-class ManualWorld(World):
-    """A server time that moves only when told to, for tests; waits on this side go on in real time.
-
-    `now_ms` is the time, in ms since the epoch, that every script takes for its server's.
-    """
-
-    def __init__(self, now_ms: int) -> None:
-        super().__init__()
-        self.now_ms = now_ms
-
-    def script_now(self) -> str:
-        return str(self.now_ms)
-
-    def advance(self, milliseconds: int) -> None:
-        self.now_ms += milliseconds

@@ -34,6 +34,10 @@ def _chosen(config: pytest.Config) -> list[Binary]:
     return chosen
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    _chosen(config)  # a name that fits nothing is refused here, in one line
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_binary" in metafunc.fixturenames:
         chosen = _chosen(metafunc.config)

@@ -1,15 +1,15 @@
-"""The command line: ``interval-scheduler demo`` and ``interval-scheduler worker``."""
+"""The command line: ``interval-scheduler demo``, ``worker`` and ``doctor``."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import SchedulerError
-from . import doctor
+from . import audit, doctor
+from .arguments import DEFAULTS, add_namespace_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,36 +52,38 @@ def _parser() -> argparse.ArgumentParser:
         "which let running handlers finish. What is typed here wins over environment variables.",
     )
     worker.add_argument("handler", metavar="MODULE:HANDLER", help="a function or coroutine function handler(payload)")
-    worker.add_argument(
-        "--url",
-        action="append",
-        required=not os.environ.get("INTERVAL_SCHEDULER_INSTANCES"),
-        metavar="URL",
-        help="a Redis instance; repeat for several; NAME=URL names it (default: INTERVAL_SCHEDULER_INSTANCES)",
-    )
+    add_namespace_arguments(worker)
     worker.add_argument(
         "--confirm",
         choices=("auto", "manual"),
         default="auto",
         help="manual: a run is done only when confirm_task is called for it (default auto)",
     )
-    worker.add_argument("--namespace", help="default: interval-scheduler")
     worker.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default 1)")
-    worker.add_argument("--concurrency", type=int, metavar="N", help="most handlers at once in a process (default 100)")
-    worker.add_argument("--lease-seconds", type=float, metavar="S", help="default 15")
-    worker.add_argument("--task-interval-seconds", type=float, metavar="S", help="bucket width (default 60)")
+    worker.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help=f"most handlers at once in a process (default {DEFAULTS.concurrency})",
+    )
+    worker.add_argument(
+        "--lease-seconds",
+        type=float,
+        metavar="S",
+        help=f"when the work of a worker that died is taken over (default {DEFAULTS.lease_seconds:g})",
+    )
     worker.add_argument(
         "--check-tasks-every-seconds",
         type=float,
         metavar="S",
-        help="longest time between two looks at all partitions (default 10)",
+        help=f"longest time between two looks at all partitions (default {DEFAULTS.check_tasks_every_seconds:g})",
     )
-    worker.add_argument("--partitions", type=int, metavar="N", help="default 64")
     worker.add_argument(
         "--grace", type=float, metavar="S", help="wait at most this long for running handlers (default: for ever)"
     )
     worker.set_defaults(run=_run_worker)
     doctor.register(commands)
+    audit.register(commands)
     return parser
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+
+from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
 
 if TYPE_CHECKING:
     from ..doctor import Finding
@@ -43,7 +44,7 @@ _CHECK = len("persistence")
 
 
 def register(commands: Any) -> None:
-    """Adds the command to the subparsers; what decides where tasks are is named as in ``interval-scheduler worker``."""
+    """Adds the command to the subparsers."""
     parser = commands.add_parser(
         "doctor",
         help="check Redis instances before tasks depend on them",
@@ -51,17 +52,7 @@ def register(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--url",
-        action="append",
-        required=not os.environ.get("INTERVAL_SCHEDULER_INSTANCES"),
-        metavar="URL",
-        help="a Redis instance; repeat for several; NAME=URL names it (default: INTERVAL_SCHEDULER_INSTANCES)",
-    )
-    parser.add_argument("--namespace", help="default: interval-scheduler")
-    parser.add_argument("--partitions", type=int, metavar="N", help="default 64")
-    parser.add_argument("--task-interval-seconds", type=float, metavar="S", help="bucket width (default 60)")
-    parser.add_argument("--master-index", type=int, metavar="N", help="which URL is the master instance (default 0)")
+    add_namespace_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON list of findings")
     parser.set_defaults(run=run)
 
@@ -69,10 +60,9 @@ def register(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints every finding; the exit code: 1 if any is an error."""
     from ..doctor import diagnose
-    from .worker import _typed_options_win, scheduler_options
 
     fields = scheduler_options(options)
-    with _typed_options_win(fields):
+    with typed_options_win(fields):
         findings = diagnose(fields)
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -11,15 +11,15 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import InvalidOptions, SchedulerError
-from ..options import ENVIRONMENT, load_options, named_instance
+from ..options import load_options
 from ..scheduler import Scheduler
 from ..worker.worker import Confirm
+from .arguments import scheduler_options, typed_options_win
 
 _QUICK_DEATH_SECONDS = 1.0
 """A process that dies sooner than this after its start is replaced only after a pause."""
@@ -30,40 +30,12 @@ def run(options: argparse.Namespace) -> int:
     if options.processes < 1:
         raise InvalidOptions([f"--processes is {options.processes}: use a whole number from 1"])
     fields = scheduler_options(options)
-    with _typed_options_win(fields):
+    with typed_options_win(fields):
         load_options(fields)
     load_handler(options.handler)
     if options.processes == 1:
         return _work(options.handler, fields, options.confirm, options.grace)
     return _supervise((options.handler, fields, options.confirm, options.grace), options.processes)
-
-
-def scheduler_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says, as options of a scheduler."""
-    fields: dict[str, Any] = {}
-    if options.url:
-        fields["instances"] = [named_instance(text) for text in options.url]
-    for name in ENVIRONMENT.values():
-        if getattr(options, name, None) is not None:
-            fields[name] = getattr(options, name)
-    return fields
-
-
-@contextlib.contextmanager
-def _typed_options_win(fields: dict[str, Any]) -> Iterator[None]:
-    """Hides the environment variables of what was typed.
-
-    They come back, because the handler may make schedulers of its own.
-    """
-    hidden = {
-        variable: os.environ.pop(variable)
-        for variable, name in ENVIRONMENT.items()
-        if name in fields and variable in os.environ
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def load_handler(path: str) -> Any:
@@ -95,7 +67,7 @@ def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float |
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: asked.put(number))
-    with _typed_options_win(fields):
+    with typed_options_win(fields):
         scheduler = Scheduler(fields)
     with scheduler:
         scheduler.start_task_execute(function, confirm)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import keys
+from ..calls import drive
 from ..commands import Command, Reply
 from ..errors import PartitionUnavailable, TopologyMismatch
-from ..operations import drive
 from ..options import Options
 from ..suitability import Finding
 from ..topology import join

@@ -13,17 +13,19 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import commands, keys
+from ..auditing import audit
+from ..calls import Operation, check, drive
 from ..commands import Command, Partition, Reply
 from ..definition import decode_body
 from ..errors import PartitionUnavailable, SchedulerError
 from ..model import Task
-from ..operations import Operation, Operations, check, drive
+from ..operations import Operations
 from ..options import Options
 from ..record import parse_header, split_record
 from ..scripts import script
 from ..settlement import End, Live, Outcome, settle
 from ..suitability import Finding
-from ..topology import join
+from ..topology import Layout, join
 from ..world import World
 from .line import Line
 
@@ -123,7 +125,7 @@ class Trial:
             self._do("assigning a task", operations.assign_task(_TrialTask("now")))
             hint = listener.hear(HINT_SECONDS)
         self._run_one(operations, home)
-        self._plan(operations)
+        self._plan(operations, layout)
         self._bury(operations, home)
         self._take_turns(operations)
         self._do("clearing", operations.clear_all_tasks(None), 0)
@@ -139,7 +141,7 @@ class Trial:
         self._settle(home, record, now, End.DONE)
         self._do("reading a task", operations.is_scheduled("now"), False)
 
-    def _plan(self, operations: Operations) -> None:
+    def _plan(self, operations: Operations, layout: Layout) -> None:
         """What is done to tasks that wait."""
         later = self._world.time() + _HOUR
         result = self._do("assigning tasks", operations.assign_tasks([_TrialTask("now", later)]), None)
@@ -149,6 +151,8 @@ class Trial:
         self._do("reading what is upcoming", reader.fill(), None)
         self._expect(len(reader.take()), lambda count: count == 1)
         self._do("counting", operations.counts(), (1, 1))
+        audited = self._do("auditing", audit(layout, self._options, self._world, True, None), None)
+        self._expect(audited, lambda found: found.tasks == 1 and not found.problems)
         self._do("running a task now", operations.run_task_now("now"))
 
     def _bury(self, operations: Operations, home: Partition) -> None:

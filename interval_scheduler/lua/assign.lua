@@ -10,13 +10,14 @@
 --        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
 --! include partition
 --! include record
+--! include buckets
 --! include hint
 local operation = ARGV[3]
 local ids = {}
 for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
 
-local answers, records, buckets, names = {}, {}, {}, {}
+local answers, records = {}, {}
 local earliest
 for i = 1, #ids do
   local at = 4 * i
@@ -32,15 +33,7 @@ for i = 1, #ids do
     end
     records[#records + 1] = id
     records[#records + 1] = compose('s', due, operation .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
-    local name = bucket_of(moment)
-    local entries = buckets[name]
-    if not entries then
-      entries = {}
-      buckets[name] = entries
-      names[#names + 1] = name
-    end
-    entries[#entries + 1] = due
-    entries[#entries + 1] = id
+    gather(moment, due, id)
     if not earliest or moment < earliest then earliest = moment end
   else
     local state, due, revision, token, old_slot, attempt, strikes, flags, follow = parse(found[i])
@@ -58,15 +51,7 @@ for i = 1, #ids do
 end
 
 if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
-if #names > 0 then
-  local index = {}
-  for i = 1, #names do
-    index[2 * i - 1] = names[i]
-    index[2 * i] = names[i]
-    redis.call('ZADD', prefix .. 'bucket:' .. names[i], unpack(buckets[names[i]]))
-  end
-  redis.call('ZADD', prefix .. 'index', unpack(index))
-  announce(earliest)
-end
+write_buckets()
+if earliest then announce(earliest) end
 local reply = {'ok', text(now_us), table.concat(answers)}
 return #records > 0 and written(reply) or reply

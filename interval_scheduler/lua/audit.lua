@@ -136,7 +136,7 @@ else
       check_bucket(id, found)
     elseif part ~= 'dead' then
       check_entry(id, found, redis.call('HGET', prefix .. 'tasks', id))
-    elseif redis.call('HEXISTS', prefix .. 'dead-records', id) == 0 then
+    elseif not redis.call('HGET', prefix .. 'dead-records', id) then
       if mend then redis.call('ZREM', prefix .. 'dead', id) end
       problem('dead', id, 'listed, but there is no such dead letter', mend)
     end

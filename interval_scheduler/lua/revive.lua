@@ -32,8 +32,7 @@ for i = 4, #ARGV, 3 do
       elseif state == 's' and tonumber(due) > now then
         if slot == '' then slot = due end
         redis.call('HSET', prefix .. 'tasks', id, compose(state, time, ARGV[3], token, slot, attempt, strikes, flags .. 'x', due) .. string.sub(record, body))
-        withdraw(state, due, id)
-        put_in_bucket(time, id)
+        move(state, due, time, id)
         revived = true
       end
     end

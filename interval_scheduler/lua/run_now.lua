@@ -30,12 +30,7 @@ else
 end
 redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow) .. string.sub(record, body))
 if due ~= old then
-  withdraw(state, old, id)
-  if state == 's' then
-    put_in_bucket(due, id)
-  else
-    redis.call('ZADD', prefix .. 'retries', due, id)
-  end
+  move(state, old, due, id)
   announce(now)
 end
 return written({'ok', text(now_us), 1})

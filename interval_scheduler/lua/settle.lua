@@ -10,6 +10,7 @@
 --        Begins with a removal, so that a full instance drains.
 --! include partition
 --! include record
+--! include buckets
 --! include hint
 local ids, expected, fresh, bodies, dead = {}, {}, {}, {}, {}
 local at = 4
@@ -28,7 +29,7 @@ end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
 local reply = {'ok', text(now_us), ''}
 local answers, gone, records, done = {}, {}, {}, {}
-local buckets, names, retries, leases, letters = {}, {}, {}, {}, {}
+local retries, leases, letters = {}, {}, {}
 local earliest
 for i = 1, #ids do
   local record, id = found[i], ids[i]
@@ -56,15 +57,7 @@ for i = 1, #ids do
       local state, due = string.match(fresh[i], '^(%a)(%d+)')
       local moment = tonumber(due)
       if state == 's' then
-        local name = bucket_of(moment)
-        local entries = buckets[name]
-        if not entries then
-          entries = {}
-          buckets[name] = entries
-          names[#names + 1] = name
-        end
-        entries[#entries + 1] = due
-        entries[#entries + 1] = id
+        gather(moment, due, id)
       elseif state == 'w' then
         retries[#retries + 1] = due
         retries[#retries + 1] = id
@@ -81,10 +74,7 @@ end
 if #gone > 0 then redis.call('ZREM', prefix .. 'leases', unpack(gone)) end
 if #done > 0 then redis.call('HDEL', prefix .. 'tasks', unpack(done)) end
 if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
-for i = 1, #names do
-  redis.call('ZADD', prefix .. 'bucket:' .. names[i], unpack(buckets[names[i]]))
-  redis.call('ZADD', prefix .. 'index', names[i], names[i])
-end
+write_buckets()
 if #retries > 0 then redis.call('ZADD', prefix .. 'retries', unpack(retries)) end
 if #leases > 0 then redis.call('ZADD', prefix .. 'leases', unpack(leases)) end
 for _, i in ipairs(letters) do

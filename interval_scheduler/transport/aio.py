@@ -15,7 +15,6 @@ from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
 from . import answers
-from .blocking import is_missing_software
 from .endpoint import Endpoint, aclose_pool
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -35,7 +34,8 @@ class AsyncTransport:
         Commands of one `lane` and instance are carried out in the order of the calls; lanes are independent.
 
         Raises:
-            EmbeddedServerError, InvalidOptions: where this machine lacks the software for an instance.
+            EmbeddedServerError, InvalidOptions: where this machine cannot start, or lacks the software for, a private
+                server. Waiting mends neither; one that ran and is down is like any instance.
         """
         if len(commands) == 1:
             return await self._lane(commands[0].instance, lane).submit(commands)
@@ -179,11 +179,9 @@ class _Lane:
         await self._disconnect()
         try:
             await self._open_connection()
-        except PartitionUnavailable:
+        except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
             raise
         except Exception as first:
-            if is_missing_software(first):
-                raise
             try:
                 await asyncio.to_thread(self._endpoint.revive)
                 await self._open_connection()

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
-from ..embedded import find_server_binary
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
 from . import answers
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
@@ -33,7 +32,8 @@ class BlockingTransport:
         """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
 
         Raises:
-            EmbeddedServerError, InvalidOptions: where this machine lacks the software for an instance.
+            EmbeddedServerError, InvalidOptions: where this machine cannot start, or lacks the software for, a private
+                server. Waiting mends neither; one that ran and is down is like any instance.
         """
         if len(commands) == 1:
             return self._lines[commands[0].instance].execute(commands)
@@ -142,11 +142,9 @@ class _Line:
     def _connect(self) -> Any:
         try:
             return self._open_connection()
-        except PartitionUnavailable:
+        except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
             raise
         except Exception as first:
-            if is_missing_software(first):
-                raise
             try:
                 self._endpoint.revive()
                 return self._open_connection()
@@ -185,20 +183,6 @@ class _Line:
         while self._idle:
             self._idle.pop()[1].disconnect()
         close_pool(self._pool)
-
-
-def is_missing_software(error: Exception) -> bool:
-    """Whether an endpoint cannot be opened for want of something to install on this machine.
-
-    Nothing becomes available by waiting then, so the caller gets the error as it is. A private server that cannot be
-    started for another reason is an instance that is down.
-    """
-    if isinstance(error, EmbeddedServerError):
-        try:
-            find_server_binary()
-        except EmbeddedServerError:
-            return True
-    return isinstance(error, InvalidOptions)
 
 
 def _has_hung_up(connection: Any) -> bool:

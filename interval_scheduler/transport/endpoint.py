@@ -42,7 +42,8 @@ class Endpoint:
         """Starts what has to be started. Blocks; does nothing the second time.
 
         Raises:
-            PartitionUnavailable: where a private server cannot be started.
+            EmbeddedServerError: where a private server cannot be started.
+            InvalidOptions: where fakeredis is missing.
         """
         if self._server is not None:
             return

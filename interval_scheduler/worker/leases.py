@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from ..calls import Operation, batches, drive, drive_async
 from ..commands import Command, Partition, Reply
 from ..errors import PartitionUnavailable
-from ..operations import Operation, drive, drive_async
 from ..schedule import parse_duration
 from ..transport.blocking import BlockingTransport
 from ..world import World
 from .run import Run
 from .settler import Execute
 
-_BATCH = 500
 _LONGEST_LEASE_MS = 7 * 86_400_000
 
 
@@ -80,17 +79,15 @@ class LeaseKeeper:
         for run in self._live():
             if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
                 by_partition.setdefault(run.partition, []).append(run)
-        chunks = [
-            chunk[start : start + _BATCH] for chunk in by_partition.values() for start in range(0, len(chunk), _BATCH)
-        ]
-        if not chunks:
+        calls = [batch for runs in by_partition.values() for batch in batches(runs)]
+        if not calls:
             return
         sent = self._world.monotonic()
-        replies = yield [self._command(chunk, self._lease_ms) for chunk in chunks]
-        for chunk, reply in zip(chunks, replies, strict=True):
-            self._apply(chunk, reply, sent + self._lease_ms / 1000)
+        replies = yield [self._command(batch, self._lease_ms) for batch in calls]
+        for batch, reply in zip(calls, replies, strict=True):
+            self._apply(batch, reply, sent + self._lease_ms / 1000)
 
-    def _apply(self, runs: list[Run], reply: Reply, deadline: float) -> None:
+    def _apply(self, runs: Sequence[Run], reply: Reply, deadline: float) -> None:
         now = self._world.monotonic()
         if isinstance(reply, PartitionUnavailable):
             # The lease counts from when it was last known to be ours. Once it is over, somebody else may run the task.
@@ -119,7 +116,7 @@ class LeaseKeeper:
         run.deadline = max(run.deadline, sent + lease_ms / 1000)
         return True
 
-    def _command(self, runs: list[Run], lease_ms: int) -> Command:
+    def _command(self, runs: Sequence[Run], lease_ms: int) -> Command:
         args: list[Any] = []
         for run in runs:
             args += (run.id, run.header.token)

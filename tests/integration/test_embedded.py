@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from interval_scheduler import EmbeddedServerError, Scheduler
+from interval_scheduler import AsyncScheduler, EmbeddedServerError, Scheduler
 from interval_scheduler.embedded import EmbeddedServer, find_server_binary
 from tests.servers import Binary
-from tests.tasks import Job
+from tests.tasks import Job, Uniform
 
 
 @pytest.fixture
@@ -267,6 +267,17 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedServerError, match="cannot be used"):
         EmbeddedServer(tmp_path / "file" / "data").start()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_scheduler_tells_of_a_server_that_cannot_start_as_it_is(tmp_path: Path, blocking: bool) -> None:
+    """Not as an instance to be waited for: nothing but a change on this machine helps."""
+    (tmp_path / "file").touch()
+    url = f"embedded://{tmp_path}/file/data"
+    scheduler = Uniform(Scheduler(url) if blocking else AsyncScheduler(url))
+    with pytest.raises(EmbeddedServerError, match="cannot be used"):
+        await scheduler.start_task_accept()
+    await scheduler.close()
 
 
 def test_a_scheduler_survives_a_killed_server(folder: Path) -> None:

@@ -284,6 +284,7 @@ class TestIS11ExactTimes:
             assert call.started >= call.due
             slot = (call.due - start) / 0.05
             assert slot == pytest.approx(round(slot), abs=0.03), number
+        assert min(call.started - call.due for call in recorder.calls) < 0.01
 
     async def test_one_millisecond(self, scheduler: Uniform, recorder: Recorder) -> None:
         await scheduler.start_task_execute(recorder.handler)
@@ -295,10 +296,14 @@ class TestIS11ExactTimes:
     async def test_a_quarter_second_with_default_options(self, scheduler: Uniform, recorder: Recorder) -> None:
         assert scheduler.options.storage.task_interval_seconds == 60
         await scheduler.start_task_execute(recorder.handler)
-        due = after(0.25)
-        await scheduler.assign_task(Job("a", due))
-        call = (await eventually(lambda: recorder.calls))[0]
-        assert call.started >= due - 0.001
+        for number in range(5):
+            due = after(0.25)
+            await scheduler.assign_task(Job(f"a{number}", due))
+            await eventually(lambda: len(recorder.calls) > number)  # noqa: B023
+            call = recorder.calls[number]
+            assert call.started >= due
+        # A busy machine may delay some of them, but not all.
+        assert min(call.started - call.due for call in recorder.calls) < 0.01
 
 
 class TestIS12Misfire:

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from interval_scheduler import Cron, LeaseLost, Retry, current_execution
+import redis
+
+from interval_scheduler import Cron, LeaseLost, Retry, current_execution, keys
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually
@@ -378,3 +380,50 @@ class TestJitter:
         await scheduler.clear_all_tasks()
         await scheduler.assign_tasks(Job(f"a{n}", slot + 60, 60, jitter=10) for n in range(100))
         assert {task.id: task.due.timestamp() - slot - 60 for task in await scheduler.upcoming()} == first
+
+
+class TestLook:
+    async def test_a_task_without_a_hint_is_found_by_the_regular_look(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, recorder: Recorder
+    ) -> None:
+        scheduler = make(partitions=1, check_tasks_every_seconds=0.3)
+        await scheduler.start_task_accept()
+        await scheduler.start_task_execute(recorder.handler)
+        [partition] = (await scheduler.stats()).partitions
+        server = redis_servers[int(partition.instance.removeprefix("redis-"))]
+        with redis.Redis.from_url(server.url) as client, client.pubsub() as hints:
+            hints.psubscribe(f"*{namespace}*hint")
+            hints.get_message(timeout=5)
+            # What follows the start of a worker, such as the look when its subscriptions are heard, comes before.
+            await scheduler.assign_task(Job("first"))
+            await eventually(lambda: recorder.payloads == ["first"])
+            await eventually(lambda: hints.get_message(timeout=0.2) is None)
+            # As if somebody had been told to wake at this time, and had died since.
+            client.hset(keys.meta(namespace, 0), "alarm", int(time.time() * 1000))
+            await scheduler.assign_task(Job("second"))
+            # Sooner than the look that follows the first report of the worker, after 3 s.
+            await eventually(lambda: recorder.payloads == ["first", "second"], timeout=2)
+            assert hints.get_message(timeout=0.1) is None
+
+
+class TestConcurrency:
+    async def test_a_change_can_be_read_at_once_even_while_the_loop_is_busy(self, make: Make) -> None:
+        scheduler = make(concurrency=3)
+        await scheduler.start_task_accept()
+        changed = threading.Event()
+
+        async def handler(_payload: Any) -> None:
+            if scheduler.blocking:
+                changed.wait(5)  # blocks the scheduler's own loop on purpose
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: state_is_running(scheduler))
+        await scheduler.set_concurrency(12)
+        assert scheduler.concurrency == 12
+        changed.set()
+        await eventually(lambda: is_empty(scheduler))
+
+
+async def state_is_running(scheduler: Uniform) -> bool:
+    return await state_of(scheduler, "a") in ("running", None)

@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from interval_scheduler.calls import drive
 from interval_scheduler.commands import REFUSALS, Partition
 from interval_scheduler.definition import decode_body
-from interval_scheduler.operations import Operations, drive
+from interval_scheduler.operations import Operations
 from interval_scheduler.options import load_options
 from interval_scheduler.record import RETRYING, RUNNING, SCHEDULED, Header, parse_header, split_record
 from interval_scheduler.retry import Retry
@@ -31,7 +32,7 @@ from interval_scheduler.settlement import End, Live, Outcome, settle
 from interval_scheduler.topology import join
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
-from interval_scheduler.world import ManualWorld
+from interval_scheduler.world import World
 from tests.property.reference import Model
 from tests.servers import RedisServer
 from tests.tasks import Job
@@ -42,6 +43,23 @@ LEASE = 5000
 IDS = st.sampled_from(["a", "b", "c:{d}", "\N{SNOWMAN}\0"])
 TIMES = st.none() | st.integers(-3000, 8000)
 INTERVALS = st.none() | st.sampled_from([1, 700, 1000, 2500, 60_000])
+
+
+class ManualWorld(World):
+    """A server time that moves only when told to; waits on this side go on in real time.
+
+    `now_ms` is the time, in ms since the epoch, that every script takes for its server's.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__()
+        self.now_ms = now_ms
+
+    def script_now(self) -> str:
+        return str(self.now_ms)
+
+    def advance(self, milliseconds: int) -> None:
+        self.now_ms += milliseconds
 
 
 class SchedulerMachine(RuleBasedStateMachine):

@@ -26,8 +26,9 @@ KEYWORDS = {
     *("and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil", "not"),
     *("or", "repeat", "return", "then", "true", "until", "while"),
 }
-FORBIDDEN = {"KEYS", "SCAN", "SSCAN", "HSCAN", "ZSCAN", "SMEMBERS", "HKEYS", "HVALS", "FLUSHALL", "FLUSHDB", "SORT"}
+FORBIDDEN = {"KEYS", "SCAN", "SSCAN", "SMEMBERS", "HKEYS", "HVALS", "FLUSHALL", "FLUSHDB", "SORT"}
 RANGES = {"ZRANGE", "ZREVRANGE", "LRANGE"}
+NEED_COUNT = {"HSCAN", "ZSCAN"}
 NEED_LIMIT = {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGEBYLEX"}
 GROWING = ("tasks", "dead", "dead-records", "retries", "leases", "index", "bucket:")
 
@@ -233,6 +234,8 @@ def cost(command: str, given: Sequence[Sequence[Token]], header: Header) -> Iter
         yield f"HGETALL of {key_of(given[0], header)[0] or 'an unknown key'}: only meta is known to be small"
     elif (command in NEED_LIMIT or by_score) and "LIMIT" not in texts:
         yield f"{command} without LIMIT is unbounded"
+    elif command in NEED_COUNT and "COUNT" not in texts:
+        yield f"{command} without COUNT takes what the server likes"
     elif command in RANGES and texts[1:3] == ["0", "-1"]:
         yield f"{command} 0 -1 is unbounded"
     elif command == "DEL":

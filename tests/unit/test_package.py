@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import interval_scheduler
+from interval_scheduler import AsyncScheduler, Scheduler
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,3 +31,30 @@ def test_every_script_is_used() -> None:
     used = " ".join(path.read_text() for path in (ROOT / "interval_scheduler").rglob("*.py"))
     for path in (ROOT / "interval_scheduler" / "lua").glob("*.lua"):
         assert f'"{path.stem}"' in used, path.stem
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+
+
+def test_both_schedulers_have_the_same_methods_with_the_same_arguments() -> None:
+    blocking, coroutines = public(Scheduler), public(AsyncScheduler)
+    assert blocking.keys() == coroutines.keys()
+    for name, method in blocking.items():
+        if callable(method):
+            ours = str(list(inspect.signature(method).parameters.values()))
+            theirs = str(list(inspect.signature(coroutines[name]).parameters.values()))
+            assert ours == theirs.replace("AsyncLock", "Lock"), name
+
+
+@pytest.mark.parametrize("name", interval_scheduler.__all__)
+def test_everything_public_is_documented(name: str) -> None:
+    thing = getattr(interval_scheduler, name)
+    if not callable(thing):
+        return
+    assert thing.__doc__
+    assert not thing.__doc__.startswith(f"{name}("), "a dataclass made it up"
+    if isinstance(thing, type):
+        for member, value in public(thing).items():
+            if callable(value) or isinstance(value, property):
+                assert inspect.getdoc(value), f"{name}.{member}"

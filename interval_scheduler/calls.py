@@ -1,0 +1,90 @@
+"""Operations as generators that yield commands and are sent the replies; what every operation is made of.
+
+They never wait, so a blocking and an asyncio driver can run them alike (`drive` shows how). One yield is one round
+trip to each instance it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
+
+from .commands import REFUSALS, Command, Partition, Reply
+from .errors import PartitionUnavailable, TopologyMismatch
+from .topology import Layout
+from .world import World
+
+T = TypeVar("T")
+Operation = Generator[Sequence[Command], list[Reply], T]
+
+BATCH_TASKS = 500
+"""Most tasks in one call of a script: enough to make the call's own cost small, few enough to block nobody."""
+
+
+async def drive_async(operation: Operation[T], execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]) -> T:
+    """`drive` with an asyncio `execute`."""
+    try:
+        requests = next(operation)
+        while True:
+            requests = operation.send(await execute(requests))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def drive(operation: Operation[T], execute: Callable[[Sequence[Command]], list[Reply]]) -> T:
+    """Runs an operation with a blocking `execute`."""
+    try:
+        requests = next(operation)
+        while True:
+            requests = operation.send(execute(requests))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+class Calls:
+    """Calls of the scripts of a namespace. Holds no state but how far the servers' clocks are from ours."""
+
+    def __init__(self, layout: Layout, world: World) -> None:
+        self._layout = layout
+        self._world = world
+        self._offsets: dict[str, float] = {}
+
+    def _call(self, home: Partition, name: str, *args: Any, repeatable: bool = False) -> Command:
+        return home.call(name, self._world.script_now(), *args, repeatable=repeatable)
+
+    def _one(self, task_id: bytes, name: str, *args: Any, repeatable: bool = True) -> Operation[list[Any]]:
+        home = self._layout.home(task_id)
+        [reply] = yield [self._call(home, name, *args, repeatable=repeatable)]
+        return self._answer(home, reply)
+
+    def _each(self, name: str, *args: Any, among: Sequence[Partition] | None = None) -> list[Command]:
+        chosen = self._layout.partitions if among is None else among
+        return [self._call(partition, name, *args, repeatable=True) for partition in chosen]
+
+    def _answer(self, home: Partition, reply: Reply) -> list[Any]:
+        answer = check(home, reply)
+        self._offsets[home.instance] = int(answer[1]) / 1e6 - self._world.time()
+        return answer
+
+
+def check(home: Partition, reply: Reply) -> list[Any]:
+    """The reply of a partition script.
+
+    Raises:
+        PartitionUnavailable: where there is none.
+        TopologyMismatch: where the partition is not there.
+    """
+    if isinstance(reply, PartitionUnavailable):
+        raise reply
+    if reply[0] in REFUSALS:
+        what = "has moved" if reply[0] == b"moved" else "is gone: its data was lost, or belongs to another server"
+        raise TopologyMismatch(
+            f"partition {home.number} on instance {home.instance!r} {what}. Nothing was written; "
+            "reconnect, and restore the data of the instance if this goes on."
+        )
+    return reply  # type: ignore[no-any-return]
+
+
+def batches(items: Sequence[T], size: int = BATCH_TASKS) -> Iterator[Sequence[T]]:
+    """The items in order, at most `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))

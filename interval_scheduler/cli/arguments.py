@@ -1,0 +1,67 @@
+"""What the commands that work on a namespace have in common: its arguments, and how they become options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ..options import ENVIRONMENT, Options, named_instance
+
+DEFAULTS = Options()
+
+
+def add_namespace_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what decides where tasks are."""
+    storage = DEFAULTS.storage
+    parser.add_argument(
+        "--url",
+        action="append",
+        required=not os.environ.get("INTERVAL_SCHEDULER_INSTANCES"),
+        metavar="URL",
+        help="a Redis instance; repeat for several; NAME=URL names it (default: INTERVAL_SCHEDULER_INSTANCES)",
+    )
+    parser.add_argument(
+        "--master-index",
+        type=int,
+        metavar="N",
+        help=f"which URL, from 0, is the master instance (default {storage.master_index})",
+    )
+    parser.add_argument("--namespace", help=f"default {DEFAULTS.namespace}")
+    parser.add_argument("--partitions", type=int, metavar="N", help=f"default {DEFAULTS.partitions}")
+    parser.add_argument(
+        "--task-interval-seconds",
+        type=float,
+        metavar="S",
+        help=f"bucket width (default {storage.task_interval_seconds:g})",
+    )
+
+
+def scheduler_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, as options of a scheduler."""
+    fields: dict[str, Any] = {}
+    if arguments.url:
+        fields["instances"] = [named_instance(text) for text in arguments.url]
+    for name in ENVIRONMENT.values():
+        if getattr(arguments, name, None) is not None:
+            fields[name] = getattr(arguments, name)
+    return fields
+
+
+@contextlib.contextmanager
+def typed_options_win(fields: dict[str, Any]) -> Iterator[None]:
+    """Hides the environment variables of what was typed.
+
+    They come back, because the handler may make schedulers of its own.
+    """
+    hidden = {
+        variable: os.environ.pop(variable)
+        for variable, name in ENVIRONMENT.items()
+        if name in fields and variable in os.environ
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,83 @@
+"""``interval-scheduler verify`` and ``repair``: the audit of what is stored, printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..scheduler import Scheduler
+from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
+
+if TYPE_CHECKING:
+    from ..model import Audit
+
+_WHAT = {
+    "header": "its record cannot be read",
+    "body": "its payload or schedule cannot be read",
+    "home": "it is in a partition that its id does not belong to",
+    "place": "it is not where its state says, so nobody would run it",
+    "entry": "an entry that should not be there",
+    "index": "a bucket that would not be found",
+    "token": "its fencing token is above the sequence",
+    "dead": "dead letters and their list differ",
+}
+_ADVICE = {
+    "body": "a newer version may have written it; else remove the task and assign it again",
+    "home": "it runs, but cannot be found by its id: assign it again, which makes a second one",
+}
+
+
+def register(commands: Any) -> None:
+    """Adds both commands to the subparsers."""
+    for name, help in (
+        ("verify", "check everything that is stored"),
+        ("repair", "check everything that is stored, and mend it"),
+    ):
+        parser = commands.add_parser(
+            name,
+            help=help,
+            description="Audits every invariant between records, buckets, index, retries, leases and dead letters, in "
+            "short steps, while producers and workers go on. "
+            + ("Changes nothing." if name == "verify" else "Mends what it finds without losing a task.")
+            + " Exit code 0 if nothing is wrong (any more), 1 otherwise.",
+        )
+        add_namespace_arguments(parser)
+        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+        parser.set_defaults(run=run, mend=name == "repair")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what was found; the exit code: 1 if something is wrong and was not mended."""
+    fields = scheduler_options(options)
+    with typed_options_win(fields), Scheduler(fields) as scheduler:
+        audit = (scheduler.repair if options.mend else scheduler.verify)(_progress if sys.stderr.isatty() else None)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    print(json.dumps(asdict(audit), indent=2) if options.json else "\n".join(lines(audit, options.mend)))
+    return 0 if audit.sound else 1
+
+
+def _progress(checked: int) -> None:
+    print(f"\r{checked:,} entries checked", end="", file=sys.stderr, flush=True)
+
+
+def lines(audit: Audit, mend: bool) -> Iterator[str]:
+    """A line for each problem, and one that sums up."""
+    for problem in audit.problems:
+        state = "MENDED" if problem.mended else "WRONG "
+        yield (
+            f"{state}  {problem.kind:<6}  {problem.id!r} (partition {problem.partition}, {problem.instance}): "
+            f"{_WHAT[problem.kind]}: {problem.found}"
+        )
+        if mend and not problem.mended and problem.kind in _ADVICE:
+            yield f"{'':<16}fix: {_ADVICE[problem.kind]}"
+    wrong = sum(not problem.mended for problem in audit.problems)
+    mended = len(audit.problems) - wrong
+    found = "nothing is wrong" if not audit.problems else f"{wrong} wrong" + (f", {mended} mended" if mended else "")
+    yield f"{audit.tasks:,} tasks and {audit.dead:,} dead letters checked: {found}"
+    if wrong and not mend:
+        yield "run `interval-scheduler repair` with the same arguments"

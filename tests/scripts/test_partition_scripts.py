@@ -1,0 +1,109 @@
+"""What all scripts of a partition promise, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from interval_scheduler.calls import BATCH_TASKS, drive
+from interval_scheduler.commands import REFUSALS, Partition
+from interval_scheduler.definition import decode_body
+from interval_scheduler.operations import Operations
+from interval_scheduler.options import load_options
+from interval_scheduler.record import parse_header, split_record
+from interval_scheduler.schedule import MAX_MS
+from interval_scheduler.settlement import End, Live, Outcome, settle
+from interval_scheduler.topology import join
+from interval_scheduler.transport.blocking import BlockingTransport
+from interval_scheduler.transport.endpoint import Endpoint
+from interval_scheduler.world import World
+from tests.servers import RedisServer
+from tests.tasks import Job
+
+LUA = Path(__file__).parents[2] / "interval_scheduler" / "lua"
+PARTITION_SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua") if "--! include partition\n" in path.read_text())
+LEASE_MS = 60_000
+
+
+class Namespace:
+    """One partition on one server, its scripts and its operations."""
+
+    def __init__(self, server: RedisServer, name: str) -> None:
+        self.name = name
+        self.client: Any = redis.Redis.from_url(server.url)
+        options = load_options(server.url, {"namespace": name, "partitions": 1}, {})
+        endpoint = Endpoint(options.instances[0])
+        self.transport = BlockingTransport({endpoint.name: endpoint})
+        layout = drive(join(options, ""), self.transport.execute)
+        self.home = layout.partitions[0]
+        self.operations = Operations(layout, options, World())
+
+    def call(self, script: str, *args: Any, home: Partition | None = None) -> Any:
+        [reply] = self.transport.execute([(home or self.home).call(script, "", *args)])
+        return reply
+
+    def keys(self) -> dict[bytes, bytes]:
+        return {key: self.client.dump(key) for key in self.client.scan_iter(match=f"*{self.name}*", count=1000)}
+
+
+@pytest.fixture
+def space(redis_servers: list[RedisServer], namespace: str) -> Iterator[Namespace]:
+    made = Namespace(redis_servers[0], namespace)
+    yield made
+    made.transport.close()
+    made.client.close()
+
+
+def test_there_are_scripts_of_partitions() -> None:
+    assert {"assign", "claim", "settle", "remove"} <= set(PARTITION_SCRIPTS)
+
+
+@pytest.mark.parametrize("script", PARTITION_SCRIPTS)
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_partition_that_is_elsewhere_is_refused_and_left_alone(space: Namespace, script: str, refusal: bytes) -> None:
+    drive(space.operations.assign_task(Job("a", 4e9)), space.transport.execute)
+    before = space.keys()
+    elsewhere = {
+        b"moved": Partition(0, space.home.instance, space.home.meta, "2"),
+        b"absent": Partition(1, space.home.instance, space.home.meta.replace(":0}", ":1}"), "1"),
+    }
+    assert space.call(script, *["1"] * 8, home=elsewhere[refusal]) == [refusal]
+    assert space.keys() == before
+    drive(space.operations.clear_all_tasks(None), space.transport.execute)
+
+
+def test_a_full_batch_with_the_longest_ids_passes_every_step(space: Namespace) -> None:
+    """Lua's `unpack` ends near 8,000 values."""
+    jobs = [Job(f"{n:0>1024}") for n in range(BATCH_TASKS)]
+    result = drive(space.operations.assign_tasks(jobs), space.transport.execute)
+    assert result.created == BATCH_TASKS
+    claimed = space.call("claim", BATCH_TASKS, LEASE_MS, 1, 1 << 30, 1)[4:]
+    assert len(claimed) == 2 * BATCH_TASKS
+    args: list[bytes] = []
+    for task_id, record in zip(claimed[::2], claimed[1::2], strict=True):
+        raw, body = split_record(record)
+        header = parse_header(raw)
+        live = Live(task_id.decode(), header, decode_body(body), header.grid, header.due, False)
+        settlement = settle(live, Outcome(End.ABANDONED, "failed"), header.due, 0.5)
+        new = b"" if settlement.header is None else settlement.header.encode()
+        args += [task_id, raw, b"+" + new, settlement.body, settlement.dead]
+    assert space.call("settle", LEASE_MS, *args)[2] == b"o" * BATCH_TASKS
+    assert drive(space.operations.retry_dead_tasks(None), space.transport.execute) == BATCH_TASKS
+    assert drive(space.operations.remove_tasks([job.id for job in jobs]), space.transport.execute) == BATCH_TASKS
+
+
+def test_the_last_millisecond_of_the_calendar_is_exact(space: Namespace) -> None:
+    """Lua numbers are floats, and its `..` writes large ones in exponent form."""
+    drive(space.operations.assign_task(Job("a", MAX_MS / 1000)), space.transport.execute)
+    prefix = space.home.meta.removesuffix("meta")
+    assert parse_header(split_record(space.client.hget(prefix + "tasks", "a"))[0]).due == MAX_MS
+    bucket = str(MAX_MS - MAX_MS % 60_000)
+    assert space.client.zrange(prefix + "index", 0, -1) == [bucket.encode()]
+    assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS
+    assert drive(space.operations.reschedule_task("a", None, (MAX_MS - 1) / 1000), space.transport.execute)
+    assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS - 1
+    drive(space.operations.clear_all_tasks(None), space.transport.execute)
