@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import traceback
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +29,8 @@ EVENTS = {
 class Log:
     """One way to write log lines to a structlog logger, a standard library logger, or any object with their methods.
 
-    By default structlog's logger named "interval_scheduler"; the root logger is never touched.
+    By default structlog's logger named "interval_scheduler", which writes to stderr unless the application has set
+    structlog up; the root logger is never touched.
     """
 
     def __init__(self, logger: Any = None) -> None:
@@ -46,36 +47,41 @@ class Log:
 
         `exc_info` may be an exception, whose traceback structlog and the standard library then show.
         """
-        if self._logger is None:
-            import structlog
-
-            self._logger = structlog.stdlib.get_logger("interval_scheduler")
-        method = getattr(self._logger, level, None)
+        logger = _default_logger() if self._logger is None else self._logger
+        method = getattr(logger, level, None)
         if method is None:
             return
         try:
-            error: Any = fields.pop("exc_info", None)
-            if error is not None and self._is_plain_structlog():
-                # Its own way would show the variables of each frame too: pages, and whatever secrets are in them.
-                fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
-            elif error is not None:
-                fields["exc_info"] = error
-            if hasattr(self._logger, "bind"):
+            if fields.get("exc_info") is None:
+                fields.pop("exc_info", None)
+            if hasattr(logger, "bind"):
                 method(message, **fields)
-            elif isinstance(self._logger, logging.Logger):
+            elif isinstance(logger, logging.Logger):
                 method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
                 method(_text(message, fields))
-        except BaseException as failure:  # a user's logger, or an error's own text, may do anything
-            if isinstance(failure, KeyboardInterrupt):
+        except BaseException as error:  # a user's logger, or an error's own text, may do anything
+            if isinstance(error, KeyboardInterrupt):
                 raise
             # There is nowhere else to complain.
-            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(failure).__name__)
+            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
 
-    def _is_plain_structlog(self) -> bool:
-        import structlog
 
-        return hasattr(self._logger, "bind") and not structlog.is_configured()
+def _default_logger() -> Any:
+    """structlog as the application has set it up; where it has not, lines to stderr: stdout is the program's."""
+    import structlog
+
+    if structlog.is_configured():
+        return structlog.stdlib.get_logger("interval_scheduler")
+    render = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        # The other ways show the variables of each frame too: pages, and whatever secrets are in them.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr), processors=[structlog.processors.add_log_level, stamp, render]
+    )
 
 
 def _text(message: str, fields: dict[str, object]) -> str:

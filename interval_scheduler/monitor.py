@@ -48,7 +48,7 @@ class Monitor:
 
     def start(self) -> None:
         for name, endpoint in self._endpoints.items():
-            listener = self._listeners[name] = _Listener(endpoint, self._channel)
+            listener = self._listeners[name] = _Listener(endpoint, self._channel, self._world)
             self._tasks.append(asyncio.get_running_loop().create_task(self._watch(name, listener)))
 
     async def _watch(self, name: str, listener: _Listener) -> None:
@@ -95,7 +95,8 @@ class Monitor:
 class _Listener:
     """One listening connection, rebuilt as often as it takes."""
 
-    def __init__(self, endpoint: Endpoint, base: str) -> None:
+    def __init__(self, endpoint: Endpoint, base: str, world: World) -> None:
+        self._world = world
         self._endpoint = endpoint
         self._base = base
         self._channels: set[str] = set()
@@ -122,7 +123,7 @@ class _Listener:
         asked: float | None = None
         heard = loop.time()
         while not is_cancelled():
-            message = await pubsub.get_message(timeout=1.0)
+            message = await pubsub.get_message(timeout=self._world.routine(1.0))
             now = loop.time()
             if message is not None:
                 heard, asked = now, None

@@ -33,6 +33,10 @@ class World:
         """Unix seconds by the clock of this machine."""
         return time.time()
 
+    def routine(self, seconds: float) -> float:
+        """How often to look for what a fault may have hidden, where real life needs it every so many seconds."""
+        return seconds
+
     def script_now(self) -> str:
         """The server time a script shall use, in ms, or "" to let it ask its own server."""
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -53,7 +54,8 @@ def register(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints what was found; the exit code: 1 if something is wrong and was not mended."""
     fields = scheduler_options(options)
-    with typed_options_win(fields), Scheduler(fields) as scheduler:
+    # Log lines go to stderr: what was found may be read by a program.
+    with typed_options_win(fields), Scheduler(fields, logging.getLogger("interval_scheduler")) as scheduler:
         audit = (scheduler.repair if options.mend else scheduler.verify)(_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)

@@ -23,6 +23,9 @@ from .kernel import Kernel, Process
 _NOW = re.compile(r"^-- ARGV\[(\d+)\] now ", re.MULTILINE)
 
 
+_INFO = b"run_id:%s-%d\r\nredis_version:7.0.0\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
+
+
 @dataclass(frozen=True)
 class KnownScript:
     """What the simulation has to know of a script: where it takes the time, and whether it may publish."""
@@ -151,7 +154,7 @@ class SimulatedServer:
         """Carries out one command; returns the reply or the error in its place."""
         known = known_scripts().get(args[1]) if args[0] == b"EVALSHA" else None
         if args[0] == b"INFO":
-            return b"# Server\r\nrun_id:%s-%d\r\n" % (self.name.encode(), self.starts)
+            return _INFO % (self.name.encode(), self.starts)
         if known is None:
             return self._backend.call(*args)
         count = int(args[2])

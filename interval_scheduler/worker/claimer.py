@@ -176,7 +176,7 @@ class Claimer:
         self.server.learn(int(reply[1]), sent, now)
         # Often enough to know every lease before it lapses; spread, so that workers started together do not look
         # together for ever.
-        pause = min(self._check_seconds, self._lease_ms / 2000)
+        pause = self._world.routine(min(self._check_seconds, self._lease_ms / 2000))
         self._next_look = now + pause * self._world.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
             if due in (b"absent", b"moved"):

@@ -68,7 +68,7 @@ class Roster:
     async def run(self) -> None:
         """Reports this worker alive until cancelled."""
         while not is_cancelled():
-            await asyncio.sleep(BEAT_SECONDS * self._world.random.uniform(0.8, 1))
+            await asyncio.sleep(self._world.routine(BEAT_SECONDS) * self._world.random.uniform(0.8, 1))
             await self.beat()
 
     async def leave(self) -> None:
