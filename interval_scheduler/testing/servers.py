@@ -23,7 +23,10 @@ from .kernel import Kernel, Process
 _NOW = re.compile(r"^-- ARGV\[(\d+)\] now ", re.MULTILINE)
 
 
-_INFO = b"run_id:%s-%d\r\nredis_version:7.0.0\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
+_INFO = (
+    b"run_id:%s-%d\r\nredis_version:7.0.0\r\nrole:master\r\n"
+    b"maxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
+)
 
 
 @dataclass(frozen=True)
