@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..async_scheduler import AsyncScheduler
+from ..auditing import audit
+from ..calls import drive
+from ..commands import Command, Reply
 from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable, SchedulerError
 from ..model import Task
@@ -303,6 +306,7 @@ class Scenario:
         self.kernel.close()
         violations = self.history.check(self._final(), self.plan.promptness)
         violations += [f"{type(error).__name__}: {error}" for error in self.kernel.errors]
+        violations += self._audit()
         return Report(
             self.seed,
             self.kernel.now / 3600,
@@ -312,6 +316,18 @@ class Scenario:
             violations,
             self._digest(),
         )
+
+    def _audit(self) -> list[str]:
+        """What `verify` finds when all is over."""
+        engine = self._schedulers[0]._engine
+        if engine.layout is None:
+            return []
+
+        def execute(requests: Sequence[Command]) -> list[Reply]:
+            return [self.network.servers[request.instance].ask(request) for request in requests]
+
+        found = drive(audit(engine.layout, engine.options, engine.world, False, None), execute)
+        return [f"verify: {problem}" for problem in found.problems]
 
     def _digest(self) -> int:
         trace = [(run.task_id, run.token, run.start, run.end, run.how) for run in self.history.runs]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from ..commands import Command
 from ..options import load_options
 from ..scripts import script
 from ..transport.endpoint import Endpoint
@@ -250,6 +251,10 @@ class SimulatedServer:
 
     def forget_scripts(self) -> None:
         self._backend.call(b"SCRIPT", b"FLUSH")
+
+    def ask(self, command: Command) -> Any:
+        """The reply to a command of the test's own, outside the simulation."""
+        return self._backend.call(b"EVAL", command.script.source, len(command.keys), *command.keys, *command.args)
 
     def read(self, *args: Any) -> Any:
         """A command of the test's own, outside the simulation."""
