@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import redis
 
-from tests.chaos.proxy import Direction
 from tests.chaos.stage import ALWAYS, Child, Stage, admin
+from tests.proxy import Direction
 
 NOBODY = 1
 """A port on which nothing listens."""

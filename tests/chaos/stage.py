@@ -21,7 +21,7 @@ import redis
 
 from interval_scheduler import Scheduler
 from tests.chaos.journal import Observed, Reader
-from tests.chaos.proxy import Proxy
+from tests.proxy import Proxy
 from tests.servers import Binary, RedisServer, _die_with_parent
 
 LEASE_SECONDS = 2.0
