@@ -225,8 +225,7 @@ class Proxy:
         command = link.waiting.popleft()
         if self._losing is None or self._losing.sha not in command[:100] or not self._losing.takes(reply):
             return False
-        if self._losing.silent:
-            link.forsaken = True
-        else:
+        link.forsaken = True  # whatever follows in the same stream would answer to the wrong command
+        if not self._losing.silent:
             link.abort()
         return True

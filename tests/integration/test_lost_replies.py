@@ -282,6 +282,18 @@ class TestWorkers:
         assert "outcome unknown" in letter.error
         assert recorder.calls == []
 
+    async def test_silence_is_noticed_once_for_all_connections(self, far: Uniform, proxy: Proxy) -> None:
+        """BullMQ#2466: what is claimed over the first new connection is not reported over the next silent one."""
+        recorder = Recorder(coroutine=True)
+        await far.start_task_execute(recorder.handler)
+        await far.assign_task(Job("a", after(0.1), 0.7))
+        await eventually(lambda: recorder.calls)
+        await eventually(lambda: is_settled(far))
+        proxy.forsake()
+        before, silent_since = len(recorder.calls), time.monotonic()
+        await eventually(lambda: len(recorder.calls) >= before + 3, 20)
+        assert time.monotonic() - silent_since < 8.5, "the deadline of an answer is 5 s"
+
     async def test_renewing_keeps_the_lease(self, far: Uniform, proxy: Proxy) -> None:
         told: Counter[str] = count_events(far)
         recorder = Recorder(coroutine=True, seconds=2.5 * LEASE)
@@ -308,7 +320,7 @@ class TestWorkers:
         await far.assign_task(Job("a"))
         if not inside:
             await eventually(lambda: tokens)
-            await eventually(lambda: is_unconfirmed(far))
+            await eventually(lambda: is_settled(far))
             confirmed.append(await far.confirm_task("a", tokens[0]))
         await eventually(lambda: size_is(far, 0))
         assert lost.lost == 1
@@ -316,7 +328,8 @@ class TestWorkers:
         assert len(tokens) == 1
 
 
-async def is_unconfirmed(scheduler: Uniform) -> bool:
+def is_settled(scheduler: Uniform) -> bool:
+    """Whether the worker has reported the end of every run."""
     return scheduler.real._engine.worker._unsettled == 0  # type: ignore[union-attr]
 
 
