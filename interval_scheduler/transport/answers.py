@@ -13,6 +13,23 @@ from ..errors import PartitionUnavailable
 from ..scripts import Script
 
 
+class Trust:
+    """Whether connections to an instance are believed to work, shared by those of one transport.
+
+    A network that swallows everything in silence mostly does so for all of them. Each would take the whole deadline of
+    an answer to notice: once one is lost, those that were opened before are opened anew before they are used again.
+    """
+
+    def __init__(self) -> None:
+        self.losses = 0
+        """Connections must have been opened at this count; written down with each as it is opened."""
+
+    def lose(self, opened_at: int) -> None:
+        """A connection that was opened at a count was lost. Those opened since a loss are not doubted for older ones."""
+        if opened_at == self.losses:
+            self.losses += 1
+
+
 def pack(command: Command) -> bytes:
     """The bytes of an EVALSHA."""
     call: Any = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
