@@ -25,7 +25,7 @@ class Trust:
         """Connections must have been opened at this count; written down with each as it is opened."""
 
     def lose(self, opened_at: int) -> None:
-        """A connection that was opened at a count was lost. Those opened since a loss are not doubted for older ones."""
+        """A connection that was opened at a count was lost. Newer ones are not doubted for the loss of an older one."""
         if opened_at == self.losses:
             self.losses += 1
 
