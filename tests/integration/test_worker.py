@@ -11,10 +11,16 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
+import pytest
+import redis
+
 from interval_scheduler import Cron, LeaseLost, Retry, current_execution
+from interval_scheduler.record import parse_header, split_record
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually
@@ -355,6 +361,92 @@ async def _dead_count(scheduler: Uniform, count: int) -> bool:
 
 async def _killed_or_done(process: Any, scheduler: Uniform) -> None:
     await eventually(lambda: process.poll() is not None or is_empty(scheduler), 20)
+
+
+class TestLoops:
+    """bull#2015: one error broke the chain. Here an error that nobody foresaw comes up in each loop, once."""
+
+    @pytest.mark.parametrize("loop", ["claimer", "settler", "leases", "roster", "monitor"])
+    async def test_survive_any_error(self, make: Make, monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+        scheduler = make(lease_seconds=0.6, check_tasks_every_seconds=0.5)
+        await scheduler.start_task_accept()
+        recorder = Recorder(coroutine=True, seconds=2.0 if loop == "leases" else 0.0)
+        await scheduler.start_task_execute(recorder.handler)
+        engine: Any = scheduler.real._engine
+        parts = {
+            "claimer": [(each, "_look") for each in engine.worker._claimers.values()],
+            "settler": [(each, "_settle") for each in engine.worker._settlers.values()],
+            "leases": [(each, "_apply") for each in engine.worker._keepers.values()],
+            "roster": [(engine.worker._roster, "_learn")],
+            "monitor": [(each, "disconnect") for each in engine._monitor._listeners.values()],
+        }[loop]
+        faults = [fails_once(monkeypatch, part, name) for part, name in parts]
+        if loop == "monitor":
+            await drop_listeners(engine._monitor)
+        await scheduler.assign_tasks(Job(f"a{number}") for number in range(12))
+        await eventually(lambda: all(calls() >= 2 for calls in faults), 15)
+        await eventually(lambda: is_empty(scheduler))
+        if loop == "monitor":
+            await eventually(lambda: all(each._pubsub is not None for each, _ in parts))
+        assert sorted(recorder.payloads) == sorted(f"a{number}" for number in range(12)), "each of them once"
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str) -> Callable[[], int]:
+    """Makes the first call of a method fail as a bug would; says how many calls there were."""
+    method = getattr(part, name)
+    calls = 0
+
+    def call(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ZeroDivisionError("not foreseen")
+        return method(*arguments)
+
+    monkeypatch.setattr(part, name, call)
+    return lambda: calls
+
+
+async def drop_listeners(monitor: Any) -> None:
+    """Takes the listening connections away, as a reset does."""
+    for listener in monitor._listeners.values():
+        await eventually(lambda listener=listener: listener._pubsub is not None)  # type: ignore[misc]
+        connection = listener._pubsub.connection
+        monitor._tasks[0].get_loop().call_soon_threadsafe(connection._writer.transport.abort)
+
+
+class TestUnknownRecords:
+    @pytest.mark.parametrize("what", ["form", "option"])
+    async def test_are_put_back_for_a_worker_that_knows_them(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, what: str
+    ) -> None:
+        """docket#437: in a rolling deploy an old worker swallowed what it did not know."""
+        scheduler = make(lease_seconds=0.3, storage=storage(redis_servers[:1]), partitions=1)
+        await scheduler.start_task_accept()
+        await scheduler.assign_task(Job("new", after(0.3)))
+        met: list[str] = []
+        scheduler.on("error", lambda event: met.append(event.details["where"]))
+        key = f"{{{namespace}:0}}:tasks"
+        with redis.Redis.from_url(redis_servers[0].url) as client:
+            head, body = split_record(client.hget(key, "new"))
+            fields = msgpack.unpackb(body)
+            fields += [None] * (3 - len(fields))
+            newer = [*fields, None, "?"] if what == "form" else [*fields[:2], {**(fields[2] or {}), "?": 1}]
+            client.hset(key, "new", head + b"\n" + msgpack.packb(newer))
+            recorder = Recorder(coroutine=True)
+            await scheduler.start_task_execute(recorder.handler)
+            # Long enough for its lease to lapse oftener than a task may whose workers vanish.
+            await eventually(lambda: met.count("new") >= 2)
+            await eventually(lambda: client.zcard(f"{{{namespace}:0}}:retries"))
+            head, unchanged = split_record(client.hget(key, "new"))
+            assert msgpack.unpackb(unchanged) == newer
+            header = parse_header(head)
+            assert (header.strikes, header.attempt) == (0, 0), "it was not its fault"
+            client.hset(key, "new", head + b"\n" + body)
+        await eventually(lambda: recorder.calls)
+        await eventually(lambda: is_empty(scheduler))
+        assert [(call.payload, call.attempt) for call in recorder.calls] == [("new", 1)]
+        assert await scheduler.dead_tasks() == []
 
 
 class TestCron:
