@@ -42,6 +42,8 @@ class End(Enum):
     """It must not be repeated, whatever the retry policy says: a dead letter."""
     RELEASED = "released"
     """It did not begin, or cannot be handled here: it counts as nothing."""
+    UNREAD = "unread"
+    """Its record is not for this version to read, nor to decide on: it is put back as it is, for another worker."""
     UNCONFIRMED = "unconfirmed"
     """Its handler returned, and it waits to be confirmed."""
 
@@ -140,6 +142,9 @@ class Live:
 def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     """What to write at the end of a run. `random`, from [0, 1), spreads retries."""
     header, definition = live.header, live.definition
+    if outcome.end is End.UNREAD:
+        due = max(header.due, now + outcome.delay)
+        return Settlement(header.moved(state=RETRYING, token=0, slot=header.grid, due=due))
     if CONFIRMED in header.flags:
         outcome = Outcome(End.DONE)
     superseded = supersedes(header, live.slot, live.was_recurring and definition.schedule is not None)

@@ -380,19 +380,21 @@ class TestLoops:
             "roster": [(engine.worker._roster, "_learn")],
             "monitor": [(each, "disconnect") for each in engine._monitor._listeners.values()],
         }[loop]
-        faults = [fails_once(monkeypatch, part, name) for part, name in parts]
+        faults = [fails_once(monkeypatch, part, name, late=loop == "monitor") for part, name in parts]
         if loop == "monitor":
             await drop_listeners(engine._monitor)
         await scheduler.assign_tasks(Job(f"a{number}") for number in range(12))
-        await eventually(lambda: all(calls() >= 2 for calls in faults), 15)
-        await eventually(lambda: is_empty(scheduler))
         if loop == "monitor":
+            await eventually(lambda: all(calls() for calls in faults))
             await eventually(lambda: all(each._pubsub is not None for each, _ in parts))
+        else:
+            await eventually(lambda: all(calls() >= 2 for calls in faults), 15)
+        await eventually(lambda: is_empty(scheduler))
         assert sorted(recorder.payloads) == sorted(f"a{number}" for number in range(12)), "each of them once"
 
 
-def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str) -> Callable[[], int]:
-    """Makes the first call of a method fail as a bug would; says how many calls there were."""
+def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str, late: bool) -> Callable[[], int]:
+    """Makes the first call of a method fail as a bug would, before or after its work; says how often it was called."""
     method = getattr(part, name)
     calls = 0
 
@@ -400,8 +402,15 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str) -> Callabl
         nonlocal calls
         calls += 1
         if calls == 1:
-            raise ZeroDivisionError("not foreseen")
+            return fail_late() if late else fail()
         return method(*arguments)
+
+    def fail() -> None:
+        raise ZeroDivisionError("not foreseen")
+
+    async def fail_late() -> None:
+        await method()
+        fail()
 
     monkeypatch.setattr(part, name, call)
     return lambda: calls
