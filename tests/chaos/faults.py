@@ -55,7 +55,7 @@ class Fault:
 
 
 class WorkerKilled(Fault):
-    """SIGKILL of one worker; another is started after two seconds."""
+    """SIGKILL of one worker; another is started after two seconds. (sidekiq#843: pop, then die.)"""
 
     name = "worker SIGKILL"
     kills = True
@@ -93,7 +93,10 @@ class WorkersKilled(Fault):
 
 
 class WorkerStopped(Fault):
-    """SIGSTOP of one worker for longer than its leases, then SIGCONT."""
+    """SIGSTOP of one worker for longer than its leases, then SIGCONT: it goes on without what it lost.
+
+    redbeat#230: it lost the lock and crashed, 430 times.
+    """
 
     name = "worker SIGSTOP"
     kills = True
@@ -124,7 +127,7 @@ class ProducerKilled(Fault):
 
 
 class ServerKilled(Fault):
-    """SIGKILL of a server, restarted on its data a second later."""
+    """SIGKILL of a server, restarted on its data a second later. (dramatiq#527: silent for hours after a restart.)"""
 
     name = "server SIGKILL"
     seconds = 1.0
@@ -152,7 +155,7 @@ class ServerStopped(Fault):
 
 
 class ScriptsFlushed(Fault):
-    """SCRIPT FLUSH ten times a second, on all servers."""
+    """SCRIPT FLUSH ten times a second, on all servers. (groupmq#16: NOSCRIPT for hours.)"""
 
     name = "SCRIPT FLUSH"
     serves = True

@@ -29,7 +29,7 @@ def notes(path: Path) -> list[dict[str, object]]:
 def test_a_killer_becomes_a_dead_letter_and_none_that_was_claimed_with_it_does(
     redis_servers: list[RedisServer], namespace: str, tmp_path: Path
 ) -> None:
-    """sidekiq#843: pop, then die. asynq#1015, river#1290: a crash burns no attempt."""
+    """river#1290: a crash burns an attempt. Here it only counts towards the limit of what kills its workers."""
     journal = tmp_path / "journal"
     options = {
         "namespace": namespace,

@@ -49,6 +49,7 @@ class TestOneAtATime:
         assert recorder.calls[1].started - recorder.calls[0].started >= 0.2
 
     async def test_assigning_a_recurring_task_again_during_its_run_adds_no_run(self, scheduler: Uniform) -> None:
+        """docket#331: a run that was superseded overwrote its successor's schedule."""
         recorder = Recorder(coroutine=True, seconds=0.2)
         await scheduler.start_task_execute(recorder.handler)
         await scheduler.assign_task(Job("a", None, 60))
@@ -93,7 +94,7 @@ async def _waits(scheduler: Uniform, task_id: str) -> bool:
 
 class TestLeases:
     async def test_a_handler_that_blocks_the_loop_keeps_its_lease(self, make: Make) -> None:
-        """apscheduler#864: the event loop was busy, the lease lapsed."""
+        """apscheduler#864, #1116: the event loop was busy, the lease lapsed."""
         first, second = make(lease_seconds=0.5), make(lease_seconds=0.5)
         await first.start_task_accept()
         blocked, idle = [], Recorder(coroutine=True)
@@ -117,6 +118,26 @@ class TestLeases:
         await eventually(lambda: is_empty(first))
         assert len(blocked) == 1
         assert idle.calls == []
+
+    async def test_a_waiting_task_holds_none(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str
+    ) -> None:
+        """celery#2481, kombu#337: what was due later than the visibility timeout was delivered again."""
+        fields = {"lease_seconds": 0.3, "partitions": 1, "storage": storage(redis_servers[:1])}
+        workers, recorders = [make(**fields) for _ in range(2)], [Recorder(coroutine=True) for _ in range(2)]
+        for worker, recorder in zip(workers, recorders, strict=True):
+            await worker.start_task_accept()
+            await worker.start_task_execute(recorder.handler)
+        due = round(after(1.2), 3)  # four leases
+        await workers[0].assign_task(Job("a", due))
+        with redis.Redis.from_url(redis_servers[0].url) as client:
+            while time.time() < due - 0.1:
+                assert client.zcard(f"{{{namespace}:0}}:leases") == 0
+                await asyncio.sleep(0.05)
+        await eventually(lambda: is_empty(workers[0]))
+        [call] = [call for recorder in recorders for call in recorder.calls]
+        assert (call.due, call.attempt) == (due, 1)
+        assert call.started >= due
 
     async def test_a_removed_task_tells_its_run(self, make: Make) -> None:
         scheduler = make(lease_seconds=0.6)
@@ -292,6 +313,7 @@ class TestKilledWorkers:
     async def test_what_a_killed_worker_ran_is_run_again_after_its_lease(
         self, make: Make, redis_servers: list[RedisServer], namespace: str, tmp_path: Path
     ) -> None:
+        """sidekiq#843: pop, then die."""
         scheduler = make(lease_seconds=1)
         await scheduler.start_task_accept()
         log = tmp_path / "log"
