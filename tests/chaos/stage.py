@@ -276,13 +276,6 @@ class Stage:
             if child in group:
                 group.remove(child)
 
-    def bury(self) -> list[Child]:
-        """Takes workers that died by themselves off the list, and returns them."""
-        dead = [child for child in self.workers if not child.alive]
-        for child in dead:
-            self.kill(child)
-        return dead
-
     def stood_still(self, child: Child, since: float, until: float) -> None:
         """Notes that a process was stopped from `since` to `until`."""
         self._reader.observed.stops.append((child.pid, since, until))

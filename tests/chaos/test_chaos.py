@@ -16,7 +16,7 @@ from tests.chaos.faults import FAULTS, Fault, ServerKilled
 from tests.chaos.scenario import Result, run_fault
 from tests.servers import Binary
 
-AT_ONCE = 2
+AT_ONCE = 3
 """Faults that run at the same time, each with servers and processes of its own: all of them mostly wait."""
 
 Results = dict[tuple[Binary, type[Fault]], Future[Result]]

@@ -16,12 +16,12 @@ WORKERS = 2
 CONCURRENCY = 5
 WORK_SECONDS = 0.05
 DUE_PER_SECOND = 10 * WORKERS * CONCURRENCY / WORK_SECONDS
-SECONDS = 7.0
-ASSIGN_SECONDS = 3.0
+SECONDS = 5.0
+ASSIGN_SECONDS = 2.0
 """By then everything has been assigned, on a busy machine too."""
 RECURRING = 20
 INTERVAL = 1.0
-SETTLED_SECONDS = 2.0
+SETTLED_SECONDS = 1.5
 """By then a worker has loaded what it needs."""
 GROWTH_BYTES = 16 * 1024 * 1024
 UNEVEN_SECONDS = 1.0

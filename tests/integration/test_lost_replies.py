@@ -7,14 +7,16 @@ recognised as a repeat; where the reply to that is lost too, the caller is told 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from interval_scheduler import AssignFailed, Event, PartitionUnavailable, Retry, current_execution
+from interval_scheduler import AssignFailed, Event, PartitionUnavailable, Retry, Scheduler, current_execution
 from tests.integration.conftest import Make
 from tests.proxy import Proxy
 from tests.servers import RedisServer
@@ -197,6 +199,27 @@ class TestProducers:
         assert await far.assign_task(Job("a", after(60))) is True
         assert lost.lost == 1
         assert time.monotonic() - begin < 8, "the deadline of an answer is 5 s"
+
+
+def test_silence_is_noticed_once_for_the_connections_of_all_threads(proxy: Proxy, namespace: str) -> None:
+    """BullMQ#2466: six threads had a connection each; whoever calls next does not try them one after another."""
+    options = {"storage": {"instances": [{"url": proxy.url, "name": "redis-0"}]}, "namespace": namespace}
+    together = threading.Barrier(6)
+
+    def call(scheduler: Scheduler) -> None:
+        together.wait(10)
+        for _ in range(20):
+            scheduler.is_scheduled("a")
+
+    with Scheduler(options) as scheduler, ThreadPoolExecutor(6) as threads:
+        scheduler.start_task_accept()
+        for done in [threads.submit(call, scheduler) for _ in range(6)]:
+            done.result(20)
+        proxy.forsake()
+        begin = time.monotonic()
+        for _ in range(6):
+            assert not scheduler.is_scheduled("a")
+        assert time.monotonic() - begin < 8.5, "the deadline of an answer is 5 s"
 
 
 async def waits_for(scheduler: Uniform, task_id: str, due: float) -> bool:

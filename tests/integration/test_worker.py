@@ -390,9 +390,9 @@ class TestLoops:
 
     @pytest.mark.parametrize("loop", ["claimer", "settler", "leases", "roster", "monitor"])
     async def test_survive_any_error(self, make: Make, monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
-        scheduler = make(lease_seconds=0.6, check_tasks_every_seconds=0.5)
+        scheduler = make(lease_seconds=1.8, check_tasks_every_seconds=0.5)
         await scheduler.start_task_accept()
-        recorder = Recorder(coroutine=True, seconds=2.0 if loop == "leases" else 0.0)
+        recorder = Recorder(coroutine=True, seconds=4.0 if loop == "leases" else 0.0)
         await scheduler.start_task_execute(recorder.handler)
         engine: Any = scheduler.real._engine
         parts = {
