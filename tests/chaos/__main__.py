@@ -24,7 +24,6 @@ _COLUMNS = (
     "recovery",
     "cmds/s",
     "cpu %",
-    "busy %",
 )
 
 
@@ -53,7 +52,6 @@ class Table:
                 f"{max(verdict.recovery for verdict in verdicts):.2f}",
                 f"{max(result.commands_per_second for result in results):.0f}",
                 f"{100 * max(result.cpu for result in results):.0f}",
-                f"{100 * max(result.busy for result in results):.0f}",
             ]
             cells = [*map(str, sums), *worst]
             lines.append(f"{name:<24}{len(results):>6}" + "".join(f"{cell:>9}" for cell in cells))

@@ -16,8 +16,8 @@ from tests.servers import Binary
 
 BUSY_COMMANDS = 300.0
 """Commands per second and worker beyond what the work explains, from which on a worker spins."""
-BUSY_SHARE = 0.6
-"""Share of the time in which a worker with so little work may want a processor. One that spins always wants one."""
+BUSY_CPU = 0.3
+"""Share of a processor that no worker with so little work may need: twice what the worst fault takes."""
 UNDER_WAY = 0.1
 """Seconds that an acknowledged write may need to a replica that is healthy."""
 PATIENCE = 15.0
@@ -37,8 +37,6 @@ class Result:
     """Per worker, without what the work explains."""
     cpu: float
     """Mean share of a processor per worker."""
-    busy: float
-    """Mean share of the time in which a worker wanted a processor."""
     data_loss_expected: bool
     data_loss_events: int
     left: int
@@ -59,8 +57,8 @@ class Result:
             )
         if self.unexplained_per_second > BUSY_COMMANDS:
             found.append(f"busy: {self.unexplained_per_second:.0f} commands/s per worker without work")
-        if self.busy > BUSY_SHARE:
-            found.append(f"busy: workers want a processor for {self.busy:.0%} of the time")
+        if self.cpu > BUSY_CPU:
+            found.append(f"busy: workers take {self.cpu:.0%} of a processor each")
         if self.left:
             found.append(f"left: {self.left} one-off tasks are still there")
         if bool(self.data_loss_events) != self.data_loss_expected:
@@ -130,7 +128,6 @@ def run_fault(
             measure.commands / measure.seconds / 2,
             max(0.0, measure.commands - _explained(observed, injected, cutoff)) / measure.seconds / 2,
             measure.cpu,
-            measure.busy,
             fault.loses or fault.reports,
             len(observed.events_named("data-loss")),
             left,
@@ -177,19 +174,17 @@ class _Measure:
         self._stage = stage
         stage.commands.sample(stage.servers)
         self._before = stage.commands.total
-        self._spent = {child.pid: (child.cpu_seconds(), child.busy_seconds()) for child in stage.workers}
+        self._spent = {child.pid: child.cpu_seconds() for child in stage.workers}
         self._since = time.monotonic()
         self.seconds = 0.0
         self.commands = 0
         self.cpu = 0.0
-        self.busy = 0.0
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._since
         self._stage.commands.sample(self._stage.servers)
         self.commands = self._stage.commands.total - self._before
-        lasting = [child for child in self._stage.workers if child.pid in self._spent]
-        if lasting:
-            share = 1 / len(lasting) / self.seconds
-            self.cpu = share * sum(child.cpu_seconds() - self._spent[child.pid][0] for child in lasting)
-            self.busy = share * sum(child.busy_seconds() - self._spent[child.pid][1] for child in lasting)
+        spent = [
+            child.cpu_seconds() - self._spent[child.pid] for child in self._stage.workers if child.pid in self._spent
+        ]
+        self.cpu = sum(spent) / len(spent) / self.seconds if spent else 0.0

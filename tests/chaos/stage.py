@@ -45,6 +45,15 @@ def wait_until(condition: Callable[[], Any], seconds: float, pause: float = 0.02
     return True
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far; 0 where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Child:
     """A worker or producer process."""
 
@@ -104,22 +113,7 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """Processor time so far, of all its threads."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def busy_seconds(self) -> float:
-        """Time so far in which its threads wanted a processor, whether or not they got one on a machine in demand."""
-        spent = 0
-        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
-            try:
-                running, waiting, _ = path.read_text().split()
-            except OSError:
-                continue  # the thread has just ended
-            spent += int(running) + int(waiting)
-        return spent / 1e9 or self.cpu_seconds()
+        return cpu_seconds(self.pid)
 
     def rss_bytes(self) -> int:
         """Memory in use."""
