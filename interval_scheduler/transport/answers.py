@@ -80,9 +80,13 @@ def is_missing_script(reply: Any) -> bool:
 
 def wants_new_connection(replies: Iterable[Any]) -> bool:
     """Whether the server became a replica: the address may lead to another one next time."""
-    from redis.exceptions import ReadOnlyError
+    from redis.exceptions import ReadOnlyError, ResponseError
 
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+    # Before 7.0 the error of a command in a script stands inside that of the script.
+    return any(
+        isinstance(reply, ReadOnlyError) or (isinstance(reply, ResponseError) and " -READONLY " in str(reply))
+        for reply in replies
+    )
 
 
 def finished(instance: str, replies: Iterable[Any]) -> list[Reply]:
