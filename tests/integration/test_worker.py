@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -441,9 +442,14 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str, late: bool
 async def drop_listeners(monitor: Any) -> None:
     """Takes the listening connections away, as a reset does."""
     for listener in monitor._listeners.values():
-        await eventually(lambda listener=listener: listener._pubsub is not None)  # type: ignore[misc]
-        connection = listener._pubsub.connection
+        connection = await eventually(partial(connection_of, listener))
         monitor._tasks[0].get_loop().call_soon_threadsafe(connection._writer.transport.abort)
+
+
+def connection_of(listener: Any) -> Any:
+    """What a listener listens on, once it does."""
+    connection = listener._pubsub and listener._pubsub.connection
+    return connection if connection is not None and connection.is_connected else None
 
 
 class TestUnknownRecords:
