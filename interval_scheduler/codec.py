@@ -54,7 +54,7 @@ def unpack(raw: bytes) -> Any:
     try:
         return msgpack.unpackb(raw, strict_map_key=False)
     except Exception as error:  # msgpack raises its own types and several built-in ones on foreign bytes
-        raise CorruptRecord(f"a stored body cannot be read ({error}); it is left alone") from error
+        raise CorruptRecord(f"a stored body cannot be read ({error}); it is left as it is") from error
 
 
 def join_body(payload: bytes, *rest: object) -> bytes:

@@ -54,6 +54,8 @@ class Definition:
 
 
 _PLAIN = Definition(None)
+UNREAD = Definition(None)
+"""Stands for the definition of a record that this version cannot read. Nothing may be decided on it, nor written."""
 # Name in a body, name in a Definition, value that a body leaves out.
 _OPTIONS = tuple(
     (short, name, getattr(_PLAIN, name))
@@ -188,18 +190,22 @@ def decode_body(body: bytes) -> Definition:
     """
     fields = unpack(body)
     if not isinstance(fields, list) or not 1 <= len(fields) <= 4:
-        raise CorruptRecord("a stored body has a form this version does not know; it is left alone")
+        raise CorruptRecord("a stored body has a form this version does not know; it is left as it is")
     if len(fields) == 1:
         return Definition(fields[0])
     fields += [None] * (4 - len(fields))
     payload, schedule, options, error = fields
+    known = {short for short, _, _ in _OPTIONS}
     try:
+        if options and not known.issuperset(options):
+            # What is not understood would be left out when the body is written again.
+            raise CorruptRecord(f"a stored body has options this version does not know: {set(options) - known}")
         given = {name: options[short] for short, name, _ in _OPTIONS if short in options} if options else {}
         if "retry" in given:
             given["retry"] = Retry.from_values(given["retry"])
         return Definition(payload, _decode_schedule(schedule), error=error, **given)
     except (TypeError, ValueError, KeyError) as problem:
-        raise CorruptRecord(f"a stored body cannot be read ({problem}); it is left alone") from problem
+        raise CorruptRecord(f"a stored body cannot be read ({problem}); it is left as it is") from problem
 
 
 def _decode_schedule(schedule: Any) -> Schedule | None:

@@ -65,7 +65,10 @@ class Monitor:
                 raise
             except Exception as error:  # a lost connection, or whatever else: it is tried again
                 self._health.down(name, str(error) or type(error).__name__)
-            await listener.disconnect()
+            try:
+                await listener.disconnect()
+            except Exception as error:  # it was given up already, and the next one is a new one
+                self._health.down(name, str(error) or type(error).__name__)
             await asyncio.sleep(min(pause, self._reconnect) * self._world.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)
 

@@ -42,6 +42,8 @@ class End(Enum):
     """It must not be repeated, whatever the retry policy says: a dead letter."""
     RELEASED = "released"
     """It did not begin, or cannot be handled here: it counts as nothing."""
+    UNREAD = "unread"
+    """Its record is not for this version to read, nor to decide on: it is put back as it is, for another worker."""
     UNCONFIRMED = "unconfirmed"
     """Its handler returned, and it waits to be confirmed."""
 
@@ -92,7 +94,7 @@ def begin(task_id: str, header: Header, definition: Definition, now: int) -> Sta
     slot, due = header.grid, header.due
     if CONFIRMED in header.flags:
         return Start(slot, due, Outcome(End.DONE))
-    if supersedes(header, definition.schedule is not None):
+    if supersedes(header, slot, definition.schedule is not None):
         # The run that lapsed is over, and what was asked for while it ran wins over its outcome.
         return Start(slot, due, Outcome(End.RELEASED))
     if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
@@ -140,9 +142,12 @@ class Live:
 def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     """What to write at the end of a run. `random`, from [0, 1), spreads retries."""
     header, definition = live.header, live.definition
+    if outcome.end is End.UNREAD:
+        due = max(header.due, now + outcome.delay)
+        return Settlement(header.moved(state=RETRYING, token=0, slot=header.grid, due=due))
     if CONFIRMED in header.flags:
         outcome = Outcome(End.DONE)
-    superseded = supersedes(header, live.was_recurring and definition.schedule is not None)
+    superseded = supersedes(header, live.slot, live.was_recurring and definition.schedule is not None)
     if outcome.end is End.UNCONFIRMED and not superseded:
         return Settlement(header.moved(flags=_without(header.flags, UNCONFIRMED_LAPSE) + UNCONFIRMED))
     if outcome.end is End.RELEASED and not superseded:
@@ -161,12 +166,16 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     return Settlement(following, body, dead)
 
 
-def supersedes(header: Header, recurs: bool) -> bool:
-    """Whether what was asked for during a run replaces its outcome. `recurs`: the task does so, and did before."""
+def supersedes(header: Header, slot: int, recurs: bool) -> bool:
+    """Whether what was asked for during a run of `slot` replaces its outcome. `recurs`: the task does, and did before.
+
+    A recurring task that is assigned again for a first time in the past is only updated: nothing in that says to leave
+    out an occurrence that was claimed and never begun, or to give up the retries of one that failed.
+    """
     kind = header.follow[:1]
     if EXTRA in header.flags or not kind:
         return False
-    return kind != "~" or not recurs
+    return kind == ">" or not recurs or (kind == "=" and int(header.follow[1:]) > slot)
 
 
 def _released(live: Live, outcome: Outcome, now: int) -> Header:

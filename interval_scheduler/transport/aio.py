@@ -26,6 +26,7 @@ class AsyncTransport:
 
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = endpoints
+        self._trust = {name: answers.Trust() for name in endpoints}
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
     async def execute(self, commands: Sequence[Command], lane: str = "main") -> list[Reply]:
@@ -53,7 +54,7 @@ class AsyncTransport:
     def _lane(self, instance: str, lane: str) -> _Lane:
         found = self._lanes.get((instance, lane))
         if found is None:
-            found = self._lanes[instance, lane] = _Lane(self._endpoints[instance])
+            found = self._lanes[instance, lane] = _Lane(self._endpoints[instance], self._trust[instance])
         return found
 
     async def close(self) -> None:
@@ -76,8 +77,10 @@ class _Call:
 class _Lane:
     """One connection, and the calls that wait for it."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, trust: answers.Trust) -> None:
         self._endpoint = endpoint
+        self._trust = trust
+        self._opened_at = 0
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
         self._pump: asyncio.Task[None] | None = None
@@ -130,7 +133,7 @@ class _Lane:
         try:
             return await self._exchange(batch)
         except Exception as error:
-            await self._disconnect()
+            await self._lost()
             failure = answers.lost(self._endpoint.name, error, sent=True)
         # The connection broke with calls under way: those that are safe to repeat are sent once more.
         again = [call for call in batch if all(command.repeatable for command in call.commands)]
@@ -143,7 +146,7 @@ class _Lane:
                 error.unknown_outcome = True
                 failure = error
             except Exception as error:
-                await self._disconnect()
+                await self._lost()
                 failure = answers.lost(self._endpoint.name, error, sent=True)
         return [outcomes.get(id(call), [failure] * len(call.commands)) for call in batch]
 
@@ -174,7 +177,8 @@ class _Lane:
         return results
 
     async def _connect(self) -> None:
-        if self._connection is not None and self._connection.is_connected:
+        trusted = self._opened_at == self._trust.losses
+        if trusted and self._connection is not None and self._connection.is_connected:
             return
         await self._disconnect()
         try:
@@ -195,6 +199,7 @@ class _Lane:
             await asyncio.to_thread(self._endpoint.open)
             self._pool = self._endpoint.connection_pool(asynchronous=True)
         connection = self._pool.make_connection()
+        self._opened_at = self._trust.losses
         await connection.connect()
         self._connection = connection
         try:
@@ -213,6 +218,10 @@ class _Lane:
         if greeting is not None:
             [[reply]] = await self._exchange([_Call([greeting], self._loop.create_future())])
             continuity.greeted(greeting, reply)
+
+    async def _lost(self) -> None:
+        self._trust.lose(self._opened_at)
+        await self._disconnect()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
 
 
+class Trust:
+    """Whether connections to an instance are believed to work, shared by those of one transport.
+
+    A network that swallows everything in silence mostly does so for all of them. Each would take the whole deadline of
+    an answer to notice: once one is lost, those that were opened before are opened anew before they are used again.
+    """
+
+    def __init__(self) -> None:
+        self.losses = 0
+        """Connections must have been opened at this count; written down with each as it is opened."""
+
+    def lose(self, opened_at: int) -> None:
+        """A connection that was opened at a count was lost. Newer ones are not doubted for the loss of an older one."""
+        if opened_at == self.losses:
+            self.losses += 1
+
+
 def pack(command: Command) -> bytes:
     """The bytes of an EVALSHA."""
     call: Any = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
@@ -82,9 +99,13 @@ def is_missing_script(reply: Any) -> bool:
 
 def wants_new_connection(replies: Iterable[Any]) -> bool:
     """Whether the server became a replica: the address may lead to another one next time."""
-    from redis.exceptions import ReadOnlyError
+    from redis.exceptions import ReadOnlyError, ResponseError
 
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+    # Before 7.0 the error of a command in a script stands inside that of the script.
+    return any(
+        isinstance(reply, ReadOnlyError) or (isinstance(reply, ResponseError) and " -READONLY " in str(reply))
+        for reply in replies
+    )
 
 
 def finished(instance: str, replies: Iterable[Any]) -> list[Reply]:

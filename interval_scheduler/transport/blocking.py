@@ -15,6 +15,8 @@ from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
 
 _RUN_ID = "_interval_scheduler_run_id"
 """Where a connection keeps which run of its server it leads to."""
+_OPENED_AT = "_interval_scheduler_opened_at"
+"""Where a connection keeps how many were lost before it was opened, see `answers.Trust`."""
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""
 
@@ -59,6 +61,7 @@ class _Line:
     def __init__(self, endpoint: Endpoint, answer_seconds: float) -> None:
         self._endpoint = endpoint
         self._answer_seconds = answer_seconds
+        self._trust = answers.Trust()
         self._pool: Any = None
         self._idle: deque[tuple[float, Any]] = deque()
         self._pid = os.getpid()
@@ -75,7 +78,7 @@ class _Line:
         try:
             connection.send_packed_command([b"".join(map(answers.pack, commands))], check_health=False)
         except Exception as error:
-            connection.disconnect()
+            self._lost(connection)
             return answers.lost(self._endpoint.name, error, sent=True)
         return connection
 
@@ -86,7 +89,7 @@ class _Line:
             try:
                 return self._read(commands, sent)
             except Exception as error:
-                sent.disconnect()
+                self._lost(sent)
                 sent = answers.lost(name, error, sent=True)
         if not sent.unknown_outcome or not all(command.repeatable for command in commands):
             return [sent] * len(commands)
@@ -98,7 +101,7 @@ class _Line:
         try:
             return self._read(commands, again)
         except Exception as error:
-            again.disconnect()
+            self._lost(again)
             return [answers.lost(name, error, sent=True)] * len(commands)
 
     def _read(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
@@ -135,9 +138,14 @@ class _Line:
                 since, connection = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if time.monotonic() - since < _IDLE_SECONDS or not _has_hung_up(connection):
+            trusted = getattr(connection, _OPENED_AT) == self._trust.losses
+            if trusted and (time.monotonic() - since < _IDLE_SECONDS or not _has_hung_up(connection)):
                 return connection
             connection.disconnect()
+
+    def _lost(self, connection: Any) -> None:
+        self._trust.lose(getattr(connection, _OPENED_AT))
+        connection.disconnect()
 
     def _connect(self) -> Any:
         try:
@@ -158,6 +166,7 @@ class _Line:
             self._endpoint.open()
             self._pool = self._endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
         connection = self._pool.make_connection()
+        setattr(connection, _OPENED_AT, self._trust.losses)
         connection.connect()
         try:
             self._greet(connection)

@@ -35,14 +35,17 @@ class LeaseKeeper:
         lease_ms: int,
         live: Callable[[], Iterable[Run]],
         lost: Callable[[Run], None],
+        report: Callable[[str, Exception], None],
     ) -> None:
-        """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost."""
+        """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost,
+        `report(instance, error)` for what failed and is tried again."""
         self._instance = instance
         self._transport = transport
         self._world = world
         self._lease_ms = lease_ms
         self._live = live
         self._lost = lost
+        self._report = report
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interval-scheduler-leases", daemon=True)
 
@@ -64,14 +67,21 @@ class LeaseKeeper:
         return self._lease_ms / 1000 / 6
 
     def _run(self) -> None:
+        # No error ends it: without this thread every run would lose its lease.
         while not self._stopping.wait(self._pause):
-            drive(self._renewal(), self._transport.execute)
+            try:
+                drive(self._renewal(), self._transport.execute)
+            except Exception as error:
+                self._report(self._instance, error)
 
     async def run(self, execute: Execute) -> None:
         """Keeps the leases on the event loop until cancelled: what `start` does, where there are no threads."""
         while True:
             await asyncio.sleep(self._pause)
-            await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+            try:
+                await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+            except Exception as error:
+                self._report(self._instance, error)
 
     def _renewal(self) -> Operation[None]:
         horizon = self._world.monotonic() + self._lease_ms / 1000 * 2 / 3

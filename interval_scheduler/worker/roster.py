@@ -30,15 +30,24 @@ class Roster:
     """This worker's view of all live workers of the namespace."""
 
     def __init__(
-        self, worker: str, master: str, namespace: str, execute: Execute, world: World, changed: Callable[[], None]
+        self,
+        worker: str,
+        master: str,
+        namespace: str,
+        execute: Execute,
+        world: World,
+        changed: Callable[[], None],
+        report: Callable[[str, Exception], None],
     ) -> None:
-        """`changed()` is called on the loop whenever the ranks may have changed."""
+        """`changed()` is called on the loop whenever the ranks may have changed, `report(instance, error)` for what
+        failed and is tried again."""
         self._worker = worker
         self._master = master
         self._namespace = namespace
         self._execute = execute
         self._world = world
         self._changed = changed
+        self._report = report
         self._members: tuple[str, ...] = (worker,)
         self._ranks: dict[int, int] = {}
 
@@ -63,19 +72,22 @@ class Roster:
 
     async def beat(self) -> None:
         """Reports this worker alive once."""
-        self._learn(await self._report(TTL_MS))
+        self._learn(await self._send(TTL_MS))
 
     async def run(self) -> None:
-        """Reports this worker alive until cancelled."""
+        """Reports this worker alive until cancelled. No error ends it."""
         while not is_cancelled():
             await asyncio.sleep(self._world.routine(BEAT_SECONDS) * self._world.random.uniform(0.8, 1))
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception as error:
+                self._report(self._master, error)
 
     async def leave(self) -> None:
         """Takes this worker off the list; without it the others would notice after `TTL_MS`."""
-        await self._report(0)
+        await self._send(0)
 
-    async def _report(self, ttl_ms: int) -> Reply:
+    async def _send(self, ttl_ms: int) -> Reply:
         request = commands.workers(self._master, self._namespace, self._world.script_now(), self._worker, ttl_ms)
         [reply] = await self._execute([request], "main")
         return reply

@@ -12,14 +12,14 @@ from typing import Any, Literal
 from .. import keys
 from ..cancelling import cancel_all
 from ..commands import Partition
-from ..definition import decode_body
+from ..definition import UNREAD, decode_body
 from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable, SchedulerError
 from ..events import Events, Log
 from ..model import Event, to_datetime
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
-from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, begin
+from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, begin
 from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
@@ -86,7 +86,7 @@ class Worker:
         self._runner: Runner = kind(handler, self._started, self._ended)
         self._keepers = {name: self._keeper(name) for name in layout.instances}
         self._roster = Roster(
-            self.id, layout.master, layout.namespace, self._transport.execute, world, self._ranks_changed
+            self.id, layout.master, layout.namespace, self._transport.execute, world, self._ranks_changed, self._failed
         )
         self._claimers = {name: self._claimer(name) for name in layout.instances}
         self._settlers = {name: self._settler(name) for name in layout.instances}
@@ -94,7 +94,13 @@ class Worker:
 
     def _keeper(self, instance: str) -> LeaseKeeper:
         return LeaseKeeper(
-            instance, self._lease_transport, self._world, self._options.lease_ms, self._live_runs, self._lease_lost
+            instance,
+            self._lease_transport,
+            self._world,
+            self._options.lease_ms,
+            self._live_runs,
+            self._lease_lost,
+            self._failed_in_thread,
         )
 
     def _live_runs(self) -> list[Run]:
@@ -283,10 +289,11 @@ class Worker:
         header = parse_header(raw)
         try:
             definition = decode_body(body)
+            start = begin(task_id.decode(), header, definition, now_ms)
         except CorruptRecord as error:
-            self._leave_alone(task_id, error)
-            return
-        start = begin(task_id.decode(), header, definition, now_ms)
+            self._report_unread(task_id, error)
+            definition = UNREAD
+            start = Start(header.grid, header.due, Outcome(End.UNREAD, delay=_RELEASE_DELAY_MS))
         run = Run(
             partition,
             task_id,
@@ -317,9 +324,9 @@ class Worker:
                 self._suspect = run
             self._runner.submit(run, Execution(run, self._lease_deadline, self._keepers[run.partition.instance].extend))
 
-    def _leave_alone(self, task_id: bytes, error: CorruptRecord) -> None:
-        """What this version cannot read stays as it is: its lease lapses, and a worker that can read it takes it."""
-        self._log.write("error", "a task cannot be read", id=task_id.decode(), error=str(error))
+    def _report_unread(self, task_id: bytes, error: CorruptRecord) -> None:
+        """What this version cannot read is put back as it is, for a worker that can, as in a rolling deploy."""
+        self._log.write("error", "a task cannot be read here", id=task_id.decode(), error=str(error))
         self._events.emit("error", Event("error", {"error": error, "where": task_id.decode()}))
 
     def _started(self, run: Run) -> None:
@@ -355,7 +362,7 @@ class Worker:
         header = settlement.header
         if header is not None and header.state != "r":
             self._claimers[run.partition.instance].hint(run.partition.number, header.due)
-        if outcome.end is End.RELEASED or outcome.end is End.UNCONFIRMED:
+        if outcome.end in (End.RELEASED, End.UNREAD, End.UNCONFIRMED):
             return
         name = f"task-{settlement.what}"
         if self._events.wanted(name):
@@ -390,8 +397,12 @@ class Worker:
 
     def _failed(self, instance: str, error: Exception) -> None:
         if not isinstance(error, PartitionUnavailable):
-            self._log.write("error", "claiming failed and is tried again", instance=instance, error=repr(error))
+            self._log.write("error", "something failed and is tried again", instance=instance, error=repr(error))
         self._events.emit("error", Event("error", {"error": error, "where": instance}))
+
+    def _failed_in_thread(self, instance: str, error: Exception) -> None:
+        if self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._failed, instance, error)
 
 
 def _ignore(_channel: str, _message: bytes) -> None:

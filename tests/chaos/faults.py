@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import redis
-
-from tests.chaos.proxy import Direction
-from tests.chaos.stage import ALWAYS, Child, Stage, admin
+from interval_scheduler.transport.endpoint import ANSWER_SECONDS
+from tests.chaos.stage import ALWAYS, Child, Stage, admin, wait_until
+from tests.proxy import Direction
 
 NOBODY = 1
 """A port on which nothing listens."""
@@ -29,9 +28,12 @@ class Fault:
     """Whether runs may be out of touch with their server for longer than a lease, and so may be repeated."""
     kills: ClassVar[bool] = False
     """Whether work has to wait for the lease of a worker that is gone."""
-    loses: ClassVar[float] = 0.0
-    """Seconds before the fault whose acknowledged writes may be lost."""
+    loses: ClassVar[bool] = False
+    """Whether what was acknowledged since `prepare` may be lost, which must then be reported."""
+    reports: ClassVar[bool] = False
+    """Whether a loss must be reported though everything is there again in the end."""
     proxied: ClassVar[bool] = False
+    replicated: ClassVar[bool] = False
     server_options: ClassVar[Mapping[str, str]] = ALWAYS
 
     def limit(self, lease: float) -> float:
@@ -53,7 +55,7 @@ class Fault:
 
 
 class WorkerKilled(Fault):
-    """SIGKILL of one worker; another is started after two seconds."""
+    """SIGKILL of one worker; another is started after two seconds. (sidekiq#843: pop, then die.)"""
 
     name = "worker SIGKILL"
     kills = True
@@ -69,8 +71,32 @@ class WorkerKilled(Fault):
         stage.start_worker(self._kind).await_ready()
 
 
+class WorkersKilled(Fault):
+    """SIGKILL of all workers, across due times; others are started after two and a half seconds.
+
+    sidekiq#6758, #6804, river#791, asynq#308, taskiq#328: what was due while nobody was there, or known only to a
+    leader that died, never ran.
+    """
+
+    name = "all workers SIGKILL"
+    kills = True
+    seconds = 2.5
+
+    def inject(self, stage: Stage) -> None:
+        for worker in list(stage.workers):
+            stage.kill(worker)
+
+    def heal(self, stage: Stage) -> None:
+        started = [stage.start_worker(kind) for kind in ("plain", "coroutine")]
+        for worker in started:
+            worker.await_ready()
+
+
 class WorkerStopped(Fault):
-    """SIGSTOP of one worker for longer than its leases, then SIGCONT."""
+    """SIGSTOP of one worker for longer than its leases, then SIGCONT: it goes on without what it lost.
+
+    redbeat#230: it lost the lock and crashed, 430 times.
+    """
 
     name = "worker SIGSTOP"
     kills = True
@@ -101,7 +127,7 @@ class ProducerKilled(Fault):
 
 
 class ServerKilled(Fault):
-    """SIGKILL of a server, restarted on its data a second later."""
+    """SIGKILL of a server, restarted on its data a second later. (dramatiq#527: silent for hours after a restart.)"""
 
     name = "server SIGKILL"
     seconds = 1.0
@@ -115,10 +141,10 @@ class ServerKilled(Fault):
 
 
 class ServerStopped(Fault):
-    """SIGSTOP of a server for six seconds: connections stay open and nothing answers."""
+    """SIGSTOP of a server for longer than a lease: connections stay open and nothing answers."""
 
     name = "server SIGSTOP"
-    seconds = 6.0
+    seconds = 3.0
     lapses = True
 
     def inject(self, stage: Stage) -> None:
@@ -129,7 +155,7 @@ class ServerStopped(Fault):
 
 
 class ScriptsFlushed(Fault):
-    """SCRIPT FLUSH ten times a second, on all servers."""
+    """SCRIPT FLUSH ten times a second, on all servers. (groupmq#16: NOSCRIPT for hours.)"""
 
     name = "SCRIPT FLUSH"
     serves = True
@@ -144,39 +170,26 @@ class ScriptsFlushed(Fault):
 
 
 class ClientsKilled(Fault):
-    """CLIENT KILL of one type of connection, ten times a second, on all servers."""
+    """CLIENT KILL of the connections that carry commands, and of those that carry hints, ten times a second."""
 
+    name = "CLIENT KILL"
     serves = True
-    _type: ClassVar[str]
 
     def inject(self, stage: Stage) -> None:
         for server in stage.servers:
             with admin(server) as client:
-                client.client_kill_filter(_type=self._type, skipme=True)
+                for kind in ("normal", "pubsub"):
+                    client.client_kill_filter(_type=kind, skipme=True)
 
     def again(self, stage: Stage) -> None:
         self.inject(stage)
-
-
-class CommandsKilled(ClientsKilled):
-    """Connections that carry commands."""
-
-    name = "CLIENT KILL normal"
-    _type = "normal"
-
-
-class ListenersKilled(ClientsKilled):
-    """Connections that carry hints."""
-
-    name = "CLIENT KILL pubsub"
-    _type = "pubsub"
 
 
 class ReadOnly(Fault):
     """The server becomes a read-only replica, of nobody, so that it keeps its data."""
 
     name = "READONLY replica"
-    seconds = 3.0
+    seconds = 2.0
     lapses = True
 
     def inject(self, stage: Stage) -> None:
@@ -214,6 +227,50 @@ class ProxyFault(Fault):
         stage.proxy.restore()
 
 
+class Promoted(ProxyFault):
+    """The address of a server leads to its replica from now on."""
+
+    replicated = True
+
+    def _promote(self, stage: Stage) -> None:
+        assert stage.proxy is not None
+        stage.proxy.retarget(stage.promote().port)
+
+
+class FailedOver(Promoted):
+    """FAILOVER to a replica, which has everything; the old primary stays, read-only, and so do connections to it.
+
+    prefect#22436, docket#440: a process stayed on a read-only replica, looked healthy and did nothing.
+    """
+
+    name = "FAILOVER"
+    serves = True
+    seconds = 1.5
+
+    def inject(self, stage: Stage) -> None:
+        with admin(stage.target) as old, admin(stage.spare) as new:
+            old.execute_command("FAILOVER", "TO", "127.0.0.1", str(stage.spare.port))
+            assert wait_until(lambda: new.info("replication")["role"] == "master", 5), "the replica did not take over"
+        self._promote(stage)
+
+
+class ReplicaBehind(Promoted):
+    """SIGKILL of a primary whose replica lacks the last second, and takes over."""
+
+    name = "failover, stale replica"
+    lapses = True
+    loses = True
+    seconds = 1.0
+
+    def prepare(self, stage: Stage) -> None:
+        with admin(stage.spare) as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+    def inject(self, stage: Stage) -> None:
+        stage.target.kill()
+        self._promote(stage)
+
+
 class NetworkSlow(ProxyFault):
     """Every answer takes 200 ms longer."""
 
@@ -239,10 +296,26 @@ class NetworkCut(ProxyFault):
         self.inject(stage)
 
 
+class ConnectionsForsaken(ProxyFault):
+    """Connections stay open and bring nothing any more, as behind a gateway that forgot them; new ones work.
+
+    BullMQ#2466, #2543, #4484: a blocking read on a dead connection never returned, for days.
+    """
+
+    name = "connections go silent"
+    lapses = True
+    seconds = ANSWER_SECONDS + 0.5
+    """By then everybody who waits for an answer has given up."""
+
+    def inject(self, stage: Stage) -> None:
+        assert stage.proxy is not None
+        stage.proxy.forsake()
+
+
 class Swallowed(ProxyFault):
     """One direction vanishes silently for longer than a lease."""
 
-    seconds = 3.0
+    seconds = 2.5
     lapses = True
     _direction: ClassVar[Direction]
 
@@ -265,13 +338,28 @@ class AnswersSwallowed(Swallowed):
     _direction = "answers"
 
 
-class TailLost(Fault):
+class DataReplaced(Fault):
+    """A server is killed, and started again on other data than it had."""
+
+    lapses = True
+    seconds = 0.5
+
+    def inject(self, stage: Stage) -> None:
+        stage.target.kill()
+        self._replace(stage)
+
+    def _replace(self, stage: Stage) -> None:
+        raise AssertionError(f"{self.name} replaces nothing")
+
+    def heal(self, stage: Stage) -> None:
+        stage.target.restart()
+
+
+class TailLost(DataReplaced):
     """A crash with ``appendfsync everysec``: the last second or so of the AOF is gone, the rest ends in mid-command."""
 
     name = "AOF tail truncated"
-    seconds = 1.0
-    lapses = True
-    loses = 2.0
+    loses = True
     server_options: ClassVar[Mapping[str, str]] = {
         "appendonly": "yes",
         "appendfsync": "everysec",
@@ -283,17 +371,47 @@ class TailLost(Fault):
         # Between two iterations of the server's loop, so this is where a command ends.
         self._size = _aof(stage).stat().st_size
 
-    def inject(self, stage: Stage) -> None:
-        stage.target.kill()
+    def _replace(self, stage: Stage) -> None:
         path = _aof(stage)
         assert path.stat().st_size > self._size, "nothing was written, so nothing can be lost"
         with path.open("r+b") as file:
             file.truncate(self._size + 5)
 
-    def heal(self, stage: Stage) -> None:
+
+class BackupRestored(DataReplaced):
+    """A server comes back with the data it had a second before its death, as from a backup."""
+
+    name = "old backup restored"
+    loses = True
+
+    def prepare(self, stage: Stage) -> None:
+        shutil.copytree(stage.target.folder, _backup(stage))
+
+    def _replace(self, stage: Stage) -> None:
+        shutil.rmtree(stage.target.folder)
+        _backup(stage).rename(stage.target.folder)
+
+
+class Emptied(DataReplaced):
+    """A server comes back empty, which is reported and served by nobody, until it gets its data back."""
+
+    name = "server emptied"
+    reports = True
+    seconds = 1.5
+
+    def _replace(self, stage: Stage) -> None:
+        folder = Path(stage.target.folder)
+        folder.rename(_backup(stage))
+        folder.mkdir()
         stage.target.restart()
-        with admin(stage.target) as client, contextlib.suppress(redis.RedisError):
-            client.ping()
+
+    def heal(self, stage: Stage) -> None:
+        with admin(stage.target) as client:
+            assert client.keys("*:tasks") == [], "somebody wrote tasks to an empty server"
+        stage.target.kill()
+        shutil.rmtree(stage.target.folder)
+        _backup(stage).rename(stage.target.folder)
+        stage.target.restart()
 
 
 def _aof(stage: Stage) -> Path:
@@ -302,20 +420,29 @@ def _aof(stage: Stage) -> Path:
     return next(iter([*folder.glob("appendonlydir/*.incr.aof"), folder / "appendonly.aof"]))
 
 
+def _backup(stage: Stage) -> Path:
+    return stage.folder / "backup"
+
+
 FAULTS: tuple[type[Fault], ...] = (
     WorkerKilled,
+    WorkersKilled,
     WorkerStopped,
     ProducerKilled,
     ServerKilled,
     ServerStopped,
     ScriptsFlushed,
-    CommandsKilled,
-    ListenersKilled,
+    ClientsKilled,
     ReadOnly,
+    FailedOver,
+    ReplicaBehind,
     MemoryFull,
     NetworkSlow,
     NetworkCut,
+    ConnectionsForsaken,
     RequestsSwallowed,
     AnswersSwallowed,
     TailLost,
+    BackupRestored,
+    Emptied,
 )

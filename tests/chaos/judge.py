@@ -1,5 +1,8 @@
 """Compares what producers were told and what handlers saw with the promises. Knows nothing of how they are kept.
 
+The checker of the simulation, `interval_scheduler.testing.history`, keeps the same rules from the other side: it sees
+what every server carried out, and no real time, processes or faults. This one sees only what a user can see.
+
 An occurrence is one due time that somebody was told will be kept: each slot of a recurring task, and the last
 acknowledged version of a one-off. Violations are texts, so that a failure says what happened.
 """

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from interval_scheduler import AssignFailed, PartitionUnavailable, Retry, Scheduler
+from interval_scheduler import AssignFailed, PartitionUnavailable, Retry, Scheduler, TopologyMismatch
 from tests.chaos.journal import Journal
 from tests.chaos.worker import announce_ready, listen, plain_log
 from tests.tasks import Job
@@ -119,6 +119,9 @@ class Producer:
             yield outcomes
         except PartitionUnavailable as error:
             outcomes.update(dict.fromkeys(fields, "unknown" if error.unknown_outcome else "failed"))
+        except TopologyMismatch:
+            # Of a batch, what belongs to other partitions may have been written.
+            outcomes.update(dict.fromkeys(fields, "unknown" if len(fields) > 1 else "failed"))
         end = time.time()
         for task_id, more in fields.items():
             self.journal.write(

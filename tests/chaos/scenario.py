@@ -16,8 +16,10 @@ from tests.servers import Binary
 
 BUSY_COMMANDS = 300.0
 """Commands per second and worker beyond what the work explains, from which on a worker spins."""
-BUSY_CPU = 0.6
-"""Share of a processor that no worker with so little work may need."""
+BUSY_CPU = 0.3
+"""Share of a processor that no worker with so little work may need: twice what the worst fault takes."""
+UNDER_WAY = 0.1
+"""Seconds that an acknowledged write may need to a replica that is healthy."""
 PATIENCE = 15.0
 """Seconds after healing by which everything due has run."""
 
@@ -61,33 +63,44 @@ class Result:
             found.append(f"left: {self.left} one-off tasks are still there")
         if bool(self.data_loss_events) != self.data_loss_expected:
             found.append(f"data-loss: reported {self.data_loss_events} times, expected: {self.data_loss_expected}")
+        if self.verdict.dead:
+            found.append(f"dead: {self.verdict.dead} occurrences were given up, though no task here kills its worker")
         if not self.verdict.due:
             found.append("nothing: no occurrence came due, so nothing was tested")
         return found
 
 
 def run_fault(
-    binary: Binary, kind: type[Fault], *, seed: int = 0, target: int = 0, instances: int = 2, warm_up: float = 2.0
+    binary: Binary,
+    kind: type[Fault],
+    *,
+    seed: int = 0,
+    target: int = 0,
+    instances: int = 2,
+    warm_up: float = 1.4,
+    worker: str = "worker",
 ) -> Result:
-    """Runs one fault on servers and processes of its own, which are gone afterwards."""
+    """Runs one fault on servers and processes of its own, which are gone afterwards. `worker` is a module here."""
     began = time.monotonic()
     fault = kind()
     stage = Stage(
         binary,
         seed=seed,
         proxied=fault.proxied,
+        replicated=fault.replicated,
         server_options=fault.server_options,
         target=target,
         instances=instances,
     )
     with closing(stage):
-        for worker in ("plain", "coroutine"):
-            stage.start_worker(worker)
+        for handlers in ("plain", "coroutine"):
+            stage.start_worker(handlers, worker)
         for _ in range(2):
             stage.start_producer(spread=warm_up + fault.seconds + 0.5, pace=0.08)
         for child in [*stage.workers, *stage.producers]:
             child.await_ready()
         time.sleep(warm_up - 1)  # what is disturbed has to be under way
+        prepared = time.time()
         fault.prepare(stage)
         time.sleep(1)  # the second before the fault
         measure = _Measure(stage)
@@ -100,9 +113,11 @@ def run_fault(
         stage.stop_producers()
         cutoff = time.time()
         measure.stop()
-        window = Window(injected, healed, cutoff, fault.serves, fault.lapses, fault.loses, stage.lease)
+        loses = injected - prepared + UNDER_WAY if fault.loses else 0.0
+        window = Window(injected, healed, cutoff, fault.serves, fault.lapses, loses, stage.lease)
         with stage.scheduler() as scheduler:
             left = _finish(stage, scheduler, window)
+            stage.expect_workers()
             dead = {letter.id for letter in scheduler.dead_tasks()}
         observed = stage.read()
         verdict = Judge(observed, window, dead).verdict()
@@ -113,7 +128,7 @@ def run_fault(
             measure.commands / measure.seconds / 2,
             max(0.0, measure.commands - _explained(observed, injected, cutoff)) / measure.seconds / 2,
             measure.cpu,
-            bool(fault.loses),
+            fault.loses or fault.reports,
             len(observed.events_named("data-loss")),
             left,
             sum(call.outcome != "ok" for call in observed.calls),
@@ -159,7 +174,7 @@ class _Measure:
         self._stage = stage
         stage.commands.sample(stage.servers)
         self._before = stage.commands.total
-        self._cpu = {child.pid: child.cpu_seconds() for child in stage.workers}
+        self._spent = {child.pid: child.cpu_seconds() for child in stage.workers}
         self._since = time.monotonic()
         self.seconds = 0.0
         self.commands = 0
@@ -169,5 +184,7 @@ class _Measure:
         self.seconds = time.monotonic() - self._since
         self._stage.commands.sample(self._stage.servers)
         self.commands = self._stage.commands.total - self._before
-        spent = [child.cpu_seconds() - self._cpu[child.pid] for child in self._stage.workers if child.pid in self._cpu]
+        spent = [
+            child.cpu_seconds() - self._spent[child.pid] for child in self._stage.workers if child.pid in self._spent
+        ]
         self.cpu = sum(spent) / len(spent) / self.seconds if spent else 0.0

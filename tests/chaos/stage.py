@@ -21,13 +21,15 @@ import redis
 
 from interval_scheduler import Scheduler
 from tests.chaos.journal import Observed, Reader
-from tests.chaos.proxy import Proxy
+from tests.proxy import Proxy
 from tests.servers import Binary, RedisServer, _die_with_parent
 
 LEASE_SECONDS = 2.0
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+AT_ONCE = {"repl-diskless-sync-delay": "0"}
+"""For a primary: it waits for no second replica before it sends its data to the first one."""
 CLIENT_COMMANDS = frozenset(
-    {"evalsha", "eval", "script", "script|load", "subscribe", "unsubscribe", "ping", "hello", "select", "auth"}
+    {"evalsha", "eval", "script", "script|load", "subscribe", "unsubscribe", "ping", "hello", "select", "auth", "info"}
     | {"client|setinfo", "client|setname"}
 )
 """What the library sends; what its scripts do inside is counted by the servers too, and left out here."""
@@ -41,6 +43,15 @@ def wait_until(condition: Callable[[], Any], seconds: float, pause: float = 0.02
             return False
         time.sleep(pause)  # files and sockets of other processes cannot be awaited here
     return True
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far; 0 where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Child:
@@ -72,18 +83,26 @@ class Child:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         if not ready or self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{self.name} did not become ready: {self._errors.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(f"{self.name} did not become ready: {self.errors}")
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it ended within `seconds`."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+    def await_end(self, seconds: float) -> None:
+        """Waits until it has ended by itself, without an error."""
+        code = self._process.wait(seconds)
+        if code:
+            raise RuntimeError(f"{self.name} ended with code {code}: {self.errors}")
+
+    def expect_alive(self) -> None:
+        """Fails where it ended by itself."""
+        if not self.alive:
+            raise RuntimeError(f"{self.name} ended with code {self._process.returncode}: {self.errors}")
+
+    @property
+    def errors(self) -> str:
+        """The end of what it wrote to its log."""
+        return self._errors.read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
         """SIGKILL, also to a stopped process; it is gone when this returns."""
@@ -94,11 +113,7 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """Processor time so far, of all its threads."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def rss_bytes(self) -> int:
         """Memory in use."""
@@ -143,15 +158,19 @@ class Stage:
         *,
         seed: int = 0,
         proxied: bool = False,
+        replicated: bool = False,
         server_options: Mapping[str, str] = ALWAYS,
         target: int = 0,
         instances: int = 2,
         **options: Any,
     ) -> None:
-        """`target` is the number of the instance that suffers (0 is the master); `options` go to the schedulers."""
+        """`target` is the number of the instance that suffers (0 is the master), `proxied` whether it is behind a
+        proxy, `replicated` whether it has a replica, the `spare`; `options` go to the schedulers."""
         self.random = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix="interval-scheduler-chaos-"))
         self.servers: list[RedisServer] = []
+        self._retired: list[RedisServer] = []
+        self._spare: RedisServer | None = None
         self.proxy: Proxy | None = None
         self.workers: list[Child] = []
         self.producers: list[Child] = []
@@ -161,20 +180,28 @@ class Stage:
         self._target = target
         try:
             for _ in range(instances):
-                self.servers.append(RedisServer(binary, server_options))
+                self.servers.append(RedisServer(binary, {**server_options, **AT_ONCE}))
             urls = [server.url for server in self.servers]
+            if replicated:
+                self._spare = RedisServer(binary, server_options)
+                self._replicate()
             if proxied:
                 self.proxy = Proxy(self.target.port)
                 urls[target] = self.proxy.url
         except BaseException:
             self.close()
             raise
-        self.direct_options = self._options([server.url for server in self.servers], options)
-        self.options = self._options(urls, options)
+        self._more = options
+        self.options = self._options(urls)
 
     _namespace: str = ""
 
-    def _options(self, urls: list[str], more: Mapping[str, Any]) -> dict[str, Any]:
+    def _replicate(self) -> None:
+        with admin(self.spare) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", str(self.target.port))
+            assert wait_until(lambda: client.info("replication")["master_link_status"] == "up", 15), "no replication"
+
+    def _options(self, urls: list[str]) -> dict[str, Any]:
         self._namespace = self._namespace or f"chaos-{secrets.token_hex(4)}"
         return {
             "namespace": self._namespace,
@@ -186,7 +213,7 @@ class Stage:
                 "instances": [{"url": url, "name": f"redis-{number}"} for number, url in enumerate(urls)],
                 "reconnect_interval_seconds": 0.5,
             },
-            **more,
+            **self._more,
         }
 
     @property
@@ -195,13 +222,25 @@ class Stage:
         return self.servers[self._target]
 
     @property
+    def spare(self) -> RedisServer:
+        """The replica of the server that suffers."""
+        assert self._spare is not None
+        return self._spare
+
+    def promote(self) -> RedisServer:
+        """The spare takes the place of the target, and is returned."""
+        self._retired.append(self.target)
+        self.servers[self._target] = self.spare
+        return self.target
+
+    @property
     def lease(self) -> float:
         seconds: float = self.options["lease_seconds"]
         return seconds
 
-    def start_worker(self, kind: str) -> Child:
+    def start_worker(self, kind: str, module: str = "worker") -> Child:
         """Starts a worker of a kind, "plain" or "coroutine"; it is not ready yet."""
-        child = self._start("worker", "worker", kind=kind)
+        child = self._start(module, "worker", kind=kind)
         self.workers.append(child)
         return child
 
@@ -220,7 +259,7 @@ class Stage:
 
     def scheduler(self) -> Scheduler:
         """A scheduler of this process, past any proxy."""
-        return Scheduler(self.direct_options)
+        return Scheduler(self._options([server.url for server in self.servers]))
 
     def kill(self, child: Child) -> None:
         """SIGKILL; the time is noted."""
@@ -230,13 +269,6 @@ class Stage:
         for group in (self.workers, self.producers):
             if child in group:
                 group.remove(child)
-
-    def bury(self) -> list[Child]:
-        """Takes workers that died by themselves off the list, and returns them."""
-        dead = [child for child in self.workers if not child.alive]
-        for child in dead:
-            self.kill(child)
-        return dead
 
     def stood_still(self, child: Child, since: float, until: float) -> None:
         """Notes that a process was stopped from `since` to `until`."""
@@ -251,8 +283,12 @@ class Stage:
         for child in self.producers:
             child.send(signal.SIGTERM)
         for child in self.producers:
-            if not child.wait(seconds):
-                raise RuntimeError(f"{child.name} does not end")
+            child.await_end(seconds)
+
+    def expect_workers(self) -> None:
+        """Fails where a worker ended that nobody killed."""
+        for child in self.workers:
+            child.expect_alive()
 
     def close(self) -> None:
         """Ends all processes, by their pid, and deletes what they wrote."""
@@ -260,6 +296,6 @@ class Stage:
             child.kill()
         if self.proxy is not None:
             self.proxy.stop()
-        for server in self.servers:
+        for server in {*self.servers, *self._retired, *([self._spare] if self._spare else [])}:
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """A worker process: ``python -m tests.chaos.worker '{"options": …, "journal": …, "kind": "plain"}'``.
 
 Its handler notes the start and the end of every run, and does what the payload asks for. Payload keys: ``version``;
-``work``: seconds of work; ``do``: "work" (default), "fail" (on the first attempt), "kill" (SIGKILL of its own
-process), or "block" (keeps the interpreter busy instead of waiting).
+``work``: seconds of work; ``do``: "work" (default), "fail" (on the first attempt), or "block" (keeps the interpreter
+busy instead of waiting).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -62,8 +61,6 @@ class Handlers:
         how = "cancelled"
         try:
             what = payload.get("do", "work")
-            if what == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
             until = time.monotonic() + payload["work"]
             while (left := until - time.monotonic()) > 0:
                 if what != "block":

@@ -65,6 +65,7 @@ def test_a_missing_or_wrong_login(server: RedisServer, admin: Any, username: str
 
 
 def test_eviction(server: RedisServer, admin: Any) -> None:
+    """redbeat#291: eviction drops entries silently."""
     admin.config_set("maxmemory-policy", "allkeys-lru")
     assert not_ok(diagnose(server.url)) == [("warning", "eviction")]
     admin.config_set("maxmemory", "1gb")

@@ -32,6 +32,7 @@ async def is_empty(scheduler: Uniform) -> bool:
 
 class TestDT1Workers:
     async def test_each_occurrence_goes_to_one_and_the_load_is_even(self, make: Make) -> None:
+        """arq#196, taskiq#244: a slower poller fired the same minute again."""
         producer = make()
         await producer.start_task_accept()
         recorders = [Recorder(coroutine=True, seconds=0.005) for _ in range(3)]
@@ -319,6 +320,7 @@ class TestDT9ServerTime:
     async def test_due_times_follow_the_server_not_the_client(
         self, scheduler: Uniform, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """light-task-scheduler#330: clock skew."""
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 1000)
         await scheduler.start_task_execute(recorder.handler)
@@ -353,6 +355,7 @@ class TestDT10Errors:
     async def test_a_flushed_script_cache_is_no_error(
         self, scheduler: Uniform, recorder: Recorder, redis_servers: list[RedisServer]
     ) -> None:
+        """groupmq#16: NOSCRIPT for hours."""
         import redis
 
         await scheduler.start_task_execute(recorder.handler)

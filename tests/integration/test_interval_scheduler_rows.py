@@ -114,6 +114,7 @@ class TestIS2AssignAgain:
         assert second - first == pytest.approx(0.2, abs=0.0011)
 
     async def test_fifty_concurrent_assigns_leave_one_task(self, scheduler: Uniform) -> None:
+        """BullMQ#2876, #2988, #3381, #3430: races between upserts at a deploy."""
         results = await asyncio.gather(*(scheduler.assign_task(Job("a", after(60))) for _ in range(50)))
         assert sorted(results) == [False] * 49 + [True]
         assert await scheduler.task_size() == 1
@@ -313,6 +314,7 @@ class TestIS12Misfire:
     async def test_policies(
         self, scheduler: Uniform, recorder: Recorder, policy: str, limit: int, overdue: int
     ) -> None:
+        """river#1035: after two weeks off, a flood."""
         start = int(time.time()) - 1000
         interval = 100
         # Eleven occurrences are due: ten that were missed, and the latest one.
@@ -358,6 +360,7 @@ class TestIS14Master:
 
 class TestIS15Lock:
     async def test_taken_once_and_given_back_by_the_holder_only(self, make: Make) -> None:
+        """rq#2338: locks were extended or deleted by someone who did not hold them."""
         first, second = make(), make()
         lock = await first.try_lock("job")
         assert lock is not None

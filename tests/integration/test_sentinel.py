@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from interval_scheduler import PartitionUnavailable, Scheduler
 from tests.servers import Binary, RedisServer, _die_with_parent, _free_port
-from tests.tasks import Job, Recorder, eventually
+from tests.tasks import Job, Recorder, after, eventually
 
 
 @pytest.fixture
@@ -21,6 +23,7 @@ def sentinel_port(server_binary: Binary, own_servers: list[RedisServer], tmp_pat
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor primary 127.0.0.1 {own_servers[0].port} 1\n"
+        "sentinel down-after-milliseconds primary 500\nsentinel failover-timeout primary 2000\n"
     )
     process = subprocess.Popen(
         [server_binary.path, str(configuration), "--sentinel"], stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
@@ -50,3 +53,65 @@ def test_an_unknown_service_is_unavailable(sentinel_port: int) -> None:
         pytest.raises(PartitionUnavailable, match="other"),
     ):
         scheduler.start_task_accept()
+
+
+@pytest.fixture
+def replica(own_servers: list[RedisServer]) -> Iterator[redis.Redis]:
+    """A client of a replica of the primary, in step with it."""
+    with redis.Redis.from_url(own_servers[1].url, decode_responses=True) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", str(own_servers[0].port))
+        yield client
+
+
+@pytest.mark.parametrize("how", ["asked for", "after a crash"])
+async def test_work_goes_on_at_the_new_primary(
+    replica: redis.Redis, sentinel_port: int, own_servers: list[RedisServer], how: str
+) -> None:
+    """prefect#22436, docket#440: after a failover the process stayed at the old primary, or did nothing."""
+    recorder = Recorder(coroutine=True)
+    lost: list[object] = []
+    with (
+        redis.Redis(port=sentinel_port, decode_responses=True) as sentinel,
+        Scheduler(f"redis+sentinel://127.0.0.1:{sentinel_port}/primary/0", namespace="sentinel") as scheduler,
+    ):
+        # Sentinel takes only a replica that it knows and that is in step.
+        await eventually(lambda: in_step(replica, sentinel), 30)
+        scheduler.on("data-loss", lost.append)
+        scheduler.start_task_accept()
+        scheduler.start_task_execute(recorder.handler)
+        scheduler.assign_task(Job("a", after(0.1), 0.5))
+        await eventually(lambda: len(recorder.calls) >= 3)
+        await eventually(lambda: state_of(scheduler) == "scheduled")  # a pause, so that the replica has everything
+        if how == "asked for":
+            sentinel.execute_command("SENTINEL", "FAILOVER", "primary")
+        else:
+            own_servers[0].kill()
+        await eventually(lambda: replica.info("replication")["role"] == "master", 30)
+        # Sentinel tells of the new primary once it has seen for itself that it is one.
+        await eventually(lambda: primary_port(sentinel) == own_servers[1].port, 30)
+        told = time.time()
+        await eventually(lambda: recorder.calls[-1].started > told)
+        back = next(call.started for call in recorder.calls if call.started > told)
+        assert back - told < 3, "it is to be back within two seconds"
+        scheduler.remove_task("a")
+        scheduler.stop_task_execute()
+    slots = [call.due for call in recorder.calls]
+    assert len(slots) == len(set(slots))
+    assert lost == [], "the replica had everything"
+
+
+def in_step(replica: redis.Redis, sentinel: redis.Redis) -> bool:
+    known = sentinel.sentinel_slaves("primary")
+    return replica.info("replication")["master_link_status"] == "up" and any(
+        one["flags"] == "slave" and one["master-link-status"] == "ok" for one in known
+    )
+
+
+def primary_port(sentinel: redis.Redis) -> int:
+    address: Any = sentinel.sentinel_get_master_addr_by_name("primary")
+    return int(address[1])
+
+
+def state_of(scheduler: Scheduler) -> str | None:
+    task = scheduler.peek_task("a")
+    return None if task is None else task.state

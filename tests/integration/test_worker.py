@@ -11,12 +11,17 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgpack
+import pytest
 import redis
 
 from interval_scheduler import Cron, LeaseLost, Retry, current_execution, keys
+from interval_scheduler.record import parse_header, split_record
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually
@@ -45,6 +50,7 @@ class TestOneAtATime:
         assert recorder.calls[1].started - recorder.calls[0].started >= 0.2
 
     async def test_assigning_a_recurring_task_again_during_its_run_adds_no_run(self, scheduler: Uniform) -> None:
+        """docket#331: a run that was superseded overwrote its successor's schedule."""
         recorder = Recorder(coroutine=True, seconds=0.2)
         await scheduler.start_task_execute(recorder.handler)
         await scheduler.assign_task(Job("a", None, 60))
@@ -89,7 +95,7 @@ async def _waits(scheduler: Uniform, task_id: str) -> bool:
 
 class TestLeases:
     async def test_a_handler_that_blocks_the_loop_keeps_its_lease(self, make: Make) -> None:
-        """apscheduler#864: the event loop was busy, the lease lapsed."""
+        """apscheduler#864, #1116: the event loop was busy, the lease lapsed."""
         first, second = make(lease_seconds=0.5), make(lease_seconds=0.5)
         await first.start_task_accept()
         blocked, idle = [], Recorder(coroutine=True)
@@ -113,6 +119,26 @@ class TestLeases:
         await eventually(lambda: is_empty(first))
         assert len(blocked) == 1
         assert idle.calls == []
+
+    async def test_a_waiting_task_holds_none(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str
+    ) -> None:
+        """celery#2481, kombu#337: what was due later than the visibility timeout was delivered again."""
+        fields = {"lease_seconds": 0.3, "partitions": 1, "storage": storage(redis_servers[:1])}
+        workers, recorders = [make(**fields) for _ in range(2)], [Recorder(coroutine=True) for _ in range(2)]
+        for worker, recorder in zip(workers, recorders, strict=True):
+            await worker.start_task_accept()
+            await worker.start_task_execute(recorder.handler)
+        due = round(after(1.2), 3)  # four leases
+        await workers[0].assign_task(Job("a", due))
+        with redis.Redis.from_url(redis_servers[0].url) as client:
+            while time.time() < due - 0.1:
+                assert client.zcard(f"{{{namespace}:0}}:leases") == 0
+                await asyncio.sleep(0.05)
+        await eventually(lambda: is_empty(workers[0]))
+        [call] = [call for recorder in recorders for call in recorder.calls]
+        assert (call.due, call.attempt) == (due, 1)
+        assert call.started >= due
 
     async def test_a_removed_task_tells_its_run(self, make: Make) -> None:
         scheduler = make(lease_seconds=0.6)
@@ -288,6 +314,7 @@ class TestKilledWorkers:
     async def test_what_a_killed_worker_ran_is_run_again_after_its_lease(
         self, make: Make, redis_servers: list[RedisServer], namespace: str, tmp_path: Path
     ) -> None:
+        """sidekiq#843: pop, then die."""
         scheduler = make(lease_seconds=1)
         await scheduler.start_task_accept()
         log = tmp_path / "log"
@@ -357,6 +384,106 @@ async def _dead_count(scheduler: Uniform, count: int) -> bool:
 
 async def _killed_or_done(process: Any, scheduler: Uniform) -> None:
     await eventually(lambda: process.poll() is not None or is_empty(scheduler), 20)
+
+
+class TestLoops:
+    """bull#2015: one error broke the chain. Here an error that nobody foresaw comes up in each loop, once."""
+
+    @pytest.mark.parametrize("loop", ["claimer", "settler", "leases", "roster", "monitor"])
+    async def test_survive_any_error(self, make: Make, monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+        scheduler = make(lease_seconds=1.8, check_tasks_every_seconds=0.5)
+        await scheduler.start_task_accept()
+        recorder = Recorder(coroutine=True, seconds=4.0 if loop == "leases" else 0.0)
+        await scheduler.start_task_execute(recorder.handler)
+        engine: Any = scheduler.real._engine
+        parts = {
+            "claimer": [(each, "_look") for each in engine.worker._claimers.values()],
+            "settler": [(each, "_settle") for each in engine.worker._settlers.values()],
+            "leases": [(each, "_apply") for each in engine.worker._keepers.values()],
+            "roster": [(engine.worker._roster, "_learn")],
+            "monitor": [(each, "disconnect") for each in engine._monitor._listeners.values()],
+        }[loop]
+        faults = [fails_once(monkeypatch, part, name, late=loop == "monitor") for part, name in parts]
+        if loop == "monitor":
+            await drop_listeners(engine._monitor)
+        await scheduler.assign_tasks(Job(f"a{number}") for number in range(12))
+        if loop == "monitor":
+            await eventually(lambda: all(calls() for calls in faults))
+            await eventually(lambda: all(each._pubsub is not None for each, _ in parts))
+        else:
+            await eventually(lambda: all(calls() >= 2 for calls in faults), 15)
+        await eventually(lambda: is_empty(scheduler))
+        assert sorted(recorder.payloads) == sorted(f"a{number}" for number in range(12)), "each of them once"
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, part: Any, name: str, late: bool) -> Callable[[], int]:
+    """Makes the first call of a method fail as a bug would, before or after its work; says how often it was called."""
+    method = getattr(part, name)
+    calls = 0
+
+    def call(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return fail_late() if late else fail()
+        return method(*arguments)
+
+    def fail() -> None:
+        raise ZeroDivisionError("not foreseen")
+
+    async def fail_late() -> None:
+        await method()
+        fail()
+
+    monkeypatch.setattr(part, name, call)
+    return lambda: calls
+
+
+async def drop_listeners(monitor: Any) -> None:
+    """Takes the listening connections away, as a reset does."""
+    for listener in monitor._listeners.values():
+        connection = await eventually(partial(connection_of, listener))
+        monitor._tasks[0].get_loop().call_soon_threadsafe(connection._writer.transport.abort)
+
+
+def connection_of(listener: Any) -> Any:
+    """What a listener listens on, once it does."""
+    connection = listener._pubsub and listener._pubsub.connection
+    return connection if connection is not None and connection.is_connected else None
+
+
+class TestUnknownRecords:
+    @pytest.mark.parametrize("what", ["form", "option"])
+    async def test_are_put_back_for_a_worker_that_knows_them(
+        self, make: Make, redis_servers: list[RedisServer], namespace: str, what: str
+    ) -> None:
+        """docket#437: in a rolling deploy an old worker swallowed what it did not know."""
+        scheduler = make(lease_seconds=0.3, storage=storage(redis_servers[:1]), partitions=1)
+        await scheduler.start_task_accept()
+        await scheduler.assign_task(Job("new", after(0.3)))
+        met: list[str] = []
+        scheduler.on("error", lambda event: met.append(event.details["where"]))
+        key = f"{{{namespace}:0}}:tasks"
+        with redis.Redis.from_url(redis_servers[0].url) as client:
+            head, body = split_record(client.hget(key, "new"))
+            fields = msgpack.unpackb(body)
+            fields += [None] * (3 - len(fields))
+            newer = [*fields, None, "?"] if what == "form" else [*fields[:2], {**(fields[2] or {}), "?": 1}]
+            client.hset(key, "new", head + b"\n" + msgpack.packb(newer))
+            recorder = Recorder(coroutine=True)
+            await scheduler.start_task_execute(recorder.handler)
+            # Long enough for its lease to lapse oftener than a task may whose workers vanish.
+            await eventually(lambda: met.count("new") >= 2)
+            await eventually(lambda: client.zcard(f"{{{namespace}:0}}:retries"))
+            head, unchanged = split_record(client.hget(key, "new"))
+            assert msgpack.unpackb(unchanged) == newer
+            header = parse_header(head)
+            assert (header.strikes, header.attempt) == (0, 0), "it was not its fault"
+            client.hset(key, "new", head + b"\n" + body)
+        await eventually(lambda: recorder.calls)
+        await eventually(lambda: is_empty(scheduler))
+        assert [(call.payload, call.attempt) for call in recorder.calls] == [("new", 1)]
+        assert await scheduler.dead_tasks() == []
 
 
 class TestCron:

@@ -214,6 +214,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def keys_are_what_the_model_says(self) -> None:
+        """Every task is in exactly one place after every step.
+
+        dramatiq#431: copied, then acknowledged. asynq#1144, #1051, #1158: records without an index entry.
+        """
         if not hasattr(self, "client"):
             return
         records = {i.decode(): split_record(r) for i, r in self.client.hgetall(self.prefix + b"tasks").items()}

@@ -23,7 +23,7 @@ async def claimer_with(answer: Callable[[Command], Any]) -> tuple[Claimer, list[
         return [await answer(command) for command in commands]
 
     world = World()
-    roster = Roster("me", "redis", "ns", execute, world, lambda: None)
+    roster = Roster("me", "redis", "ns", execute, world, lambda: None, lambda *_: None)
     made = Claimer(
         "redis",
         "ns",

@@ -1,0 +1,64 @@
+"""Every bug that made people leave a comparable system is named by a test here, as ``repository#number``.
+
+A docstring may abbreviate: "sidekiq#6758, #6804" names both. To add one: write the test, name the bug in its docstring
+(or in that of the fault, in ``tests/chaos/faults.py``), and list it below.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+NOTHING_LOST = """
+    sidekiq#6758, #6804, river#791, asynq#308, taskiq#328: schedules in the memory of a leader
+    river#1035: a flood after two weeks off
+    sidekiq#843: pop, then die
+    bull#2015: one error broke the chain
+    BullMQ#2466, #2543, #4484: a read on a dead connection never returned
+    prefect#22436, docket#440: on a read-only replica after a failover
+    groupmq#16: NOSCRIPT for hours
+    asynq#1144, #1051, #1158: records without an index entry
+    dramatiq#527: silent for hours after a restart of the server
+    redbeat#291: eviction
+    docket#437: an old worker swallowed what it did not know
+"""
+NOTHING_TWICE = """
+    BullMQ#2876, #2988, #3381, #3430: races between upserts
+    celery#2481, kombu#337: due later than the visibility timeout
+    dramatiq#431: copy, then acknowledge
+    rq#2338: locks extended or deleted by someone else
+    redbeat#230: lost the lock and crashed
+    apscheduler#864, #1116: the event loop was busy
+    arq#196, taskiq#244: a slower poller fired the same minute again
+    light-task-scheduler#330: clock skew
+    docket#331: a superseded run overwrote its successor
+"""
+TIME = """
+    apscheduler#980, #1021, #1059, prefect#5957: daylight saving
+    hydroserver#445: a manual run shifts the grid
+    dkron#866, nomad#17024: jitter that is stable
+"""
+
+
+def references(text: str) -> set[str]:
+    """All references in a text, written out."""
+    found = set()
+    for repository, first, others in re.findall(r"\b([A-Za-z][\w-]*)#(\d+)((?:,\s+#\d+)*)", text):
+        found |= {f"{repository}#{number}" for number in [first, *re.findall(r"\d+", others)]}
+    return found
+
+
+NAMED = references("".join(path.read_text() for path in TESTS.rglob("*.py") if path != Path(__file__)))
+
+
+@pytest.mark.parametrize("reference", sorted(references(NOTHING_LOST + NOTHING_TWICE + TIME)))
+def test_is_named_by_a_test(reference: str) -> None:
+    assert reference in NAMED
+
+
+def test_abbreviated_references_are_read() -> None:
+    assert references("a-b#1, #22, c#3: #4, d #5") == {"a-b#1", "a-b#22", "c#3"}
