@@ -279,4 +279,4 @@ class AsyncScheduler(BaseScheduler):
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
-        return await drive_async(operation, self._transport.execute)
+        return await drive_async(operation, self._transport.execute, self._transport.begin)

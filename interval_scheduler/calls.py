@@ -7,6 +7,8 @@ trip to each instance it names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from .commands import REFUSALS, Command, Partition, Reply
@@ -15,28 +17,68 @@ from .topology import Layout
 from .world import World
 
 T = TypeVar("T")
-Operation = Generator[Sequence[Command], list[Reply], T]
+Operation = Generator["Sequence[Command] | Ahead", list[Reply], T]
 
 BATCH_TASKS = 500
 """Most tasks in one call of a script: enough to make the call's own cost small, few enough to block nobody."""
 
 
-async def drive_async(operation: Operation[T], execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]) -> T:
+@dataclass(slots=True, eq=False)
+class Ahead:
+    """Commands that are sent when this is yielded first, without waiting; yielded again, it is answered with replies.
+
+    So an operation can prepare more while servers work.
+    """
+
+    commands: Sequence[Command]
+    replies: Callable[[], Any] | None = None
+    """Waits for the replies, once the commands are sent."""
+
+
+class _NextTurn:
+    """Waits for the next turn of whatever event loop this runs on."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+async def drive_async(
+    operation: Operation[T],
+    execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]],
+    begin: Callable[[Sequence[Command]], Callable[[], Awaitable[list[Reply]]]] | None = None,
+) -> T:
     """`drive` with an asyncio `execute`."""
     try:
-        requests = next(operation)
+        request = next(operation)
         while True:
-            requests = operation.send(await execute(requests))
+            if not isinstance(request, Ahead):
+                request = operation.send(await execute(request))
+            elif request.replies is None:
+                request.replies = partial(execute, request.commands) if begin is None else begin(request.commands)
+                await _NextTurn()  # in which it leaves
+                request = operation.send([])
+            else:
+                request = operation.send(await request.replies())
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 
 
-def drive(operation: Operation[T], execute: Callable[[Sequence[Command]], list[Reply]]) -> T:
-    """Runs an operation with a blocking `execute`."""
+def drive(
+    operation: Operation[T],
+    execute: Callable[[Sequence[Command]], list[Reply]],
+    begin: Callable[[Sequence[Command]], Callable[[], list[Reply]]] | None = None,
+) -> T:
+    """Runs an operation with a blocking `execute`; with `begin`, what it yields `Ahead` is really sent ahead."""
     try:
-        requests = next(operation)
+        request = next(operation)
         while True:
-            requests = operation.send(execute(requests))
+            if not isinstance(request, Ahead):
+                request = operation.send(execute(request))
+            elif request.replies is None:
+                request.replies = partial(execute, request.commands) if begin is None else begin(request.commands)
+                request = operation.send([])
+            else:
+                request = operation.send(request.replies())
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 

@@ -12,6 +12,8 @@ import msgpack
 
 from .errors import CorruptRecord, InvalidTask, PayloadTooLarge
 
+# Those that nobody uses: making one allocates 256 KiB, and no two threads may use one at once.
+_packers: list[Any] = []
 _RULE = "holds something msgpack cannot carry exactly"
 _FIX = (
     "use only None, bool, int within 64 bits, float, str, bytes, list and dict (a tuple would come back as a list: "
@@ -42,7 +44,14 @@ def encode_payload(payload: object, owner: str, limit: int) -> bytes:
 
 def pack(value: object) -> bytes:
     """msgpack bytes of a value; types must match exactly, so that nothing changes on the way."""
-    return msgpack.packb(value, strict_types=True)  # type: ignore[no-any-return]
+    try:
+        packer = _packers.pop()
+    except IndexError:
+        packer = msgpack.Packer(strict_types=True)
+    try:
+        return packer.pack(value)  # type: ignore[no-any-return]
+    finally:
+        _packers.append(packer)
 
 
 def unpack(raw: bytes) -> Any:

@@ -5,7 +5,9 @@ Producers make a `Definition` of a `Task`; workers and readers get it back from 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from .codec import encode_payload, join_body, pack, unpack
@@ -17,7 +19,6 @@ from .schedule import (
     Cron,
     Interval,
     Schedule,
-    first_slot,
     jitter_ms,
     next_slot,
     parse_duration,
@@ -26,6 +27,7 @@ from .schedule import (
 )
 
 MAX_ID_BYTES = 1024
+_ID_FIX = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ _OPTIONS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A task ready to be written: `when` is the slot as the assign script takes it, `delay` its jitter in ms."""
 
@@ -90,17 +92,14 @@ def encode_id(task_id: object, owner: str) -> bytes:
     Raises:
         InvalidTask: for what cannot be an id.
     """
-    fix = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
     if not isinstance(task_id, str):
-        raise InvalidTask(owner, "id", f"must be a str, not {type(task_id).__name__}", fix)
+        raise InvalidTask(owner, "id", f"must be a str, not {type(task_id).__name__}", _ID_FIX)
     try:
         raw = task_id.encode()
     except UnicodeEncodeError as error:
-        raise InvalidTask(owner, "id", f"is not valid unicode ({error})", fix) from error
-    if not raw:
-        raise InvalidTask(owner, "id", "is empty", fix)
-    if len(raw) > MAX_ID_BYTES:
-        raise InvalidTask(owner, "id", f"is {len(raw)} bytes long", fix)
+        raise InvalidTask(owner, "id", f"is not valid unicode ({error})", _ID_FIX) from error
+    if not 0 < len(raw) <= MAX_ID_BYTES:
+        raise InvalidTask(owner, "id", f"is {len(raw)} bytes long" if raw else "is empty", _ID_FIX)
     return raw
 
 
@@ -113,10 +112,10 @@ def task_id_of(task: object, owner: str | None = None) -> bytes:
     return encode_id(task, owner or "task")
 
 
-def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
+def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> Prepared:
     """Checks a task whole and encodes it.
 
-    `now_ms` is the time of the task's instance as far as known; only a Cron without ``execute_on`` depends on it.
+    `now_ms()` is the time of the task's instance as far as known; only a Cron without ``execute_on`` asks for it.
 
     Raises:
         InvalidTask: naming class, member, rule and fix.
@@ -127,14 +126,64 @@ def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
             type(task).__name__, "task", "is not a Task", "subclass interval_scheduler.Task and pass an instance"
         )
     owner = type(task).__name__
-    raw_id = encode_id(_member(task, "id", owner), owner)
-    schedule = parse_interval(_member(task, "reschedule_interval", owner), owner)
-    execute_on = parse_execute_on(_member(task, "execute_on", owner), owner)
-    retry = _member(task, "retry", owner)
-    timeout = _member(task, "timeout", owner)
-    misfire = _member(task, "misfire", owner)
-    limit = _member(task, "misfire_limit", owner)
-    delivery = _member(task, "delivery", owner)
+    try:
+        task_id, execute_on = task.id, task.execute_on  # type: ignore[attr-defined]
+        kind = (
+            task.reschedule_interval,  # type: ignore[attr-defined]
+            task.retry,  # type: ignore[attr-defined]
+            task.timeout,  # type: ignore[attr-defined]
+            task.misfire,  # type: ignore[attr-defined]
+            task.misfire_limit,  # type: ignore[attr-defined]
+            task.delivery,  # type: ignore[attr-defined]
+            task.jitter,  # type: ignore[attr-defined]
+        )
+    except AttributeError:
+        for name in ("id", "execute_on", *_KIND):
+            _member(task, name, owner)
+        raise
+    raw_id = encode_id(task_id, owner)
+    try:
+        recipe = _recipe(owner, *kind)
+    except TypeError:  # what cannot be hashed is no valid value either, which this says by name
+        recipe = _recipe.__wrapped__(owner, *kind)
+    slot = parse_execute_on(execute_on, owner)
+    definition = recipe.definition
+    if slot is not None:
+        when = f"={slot}"
+    elif isinstance(definition.schedule, Cron):
+        slot = next_slot(definition.schedule, now_ms())
+        when = f"~{slot}"
+    else:
+        when = "~"
+    delay = 0
+    if definition.jitter:
+        delay = definition.delay(raw_id.decode(), now_ms() if slot is None else slot)
+    payload = encode_payload(_serialize(task, owner), owner, max_payload_bytes)
+    return Prepared(raw_id, when, delay, recipe.head + payload + recipe.tail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What tasks have in common that differ only in id, first due time and payload.
+
+    `head` and `tail` are the body around the payload.
+    """
+
+    definition: Definition
+    head: bytes
+    tail: bytes
+
+
+_KIND = ("reschedule_interval", "retry", "timeout", "misfire", "misfire_limit", "delivery", "jitter")
+
+
+# Mostly the same for all tasks of a class; checking and encoding it once makes assigning in bulk twice as fast. Typed,
+# because True and 1.0 equal 1 and are not all allowed.
+@lru_cache(maxsize=1024, typed=True)
+def _recipe(
+    owner: str, interval: Any, retry: Any, timeout: Any, misfire: Any, limit: Any, delivery: Any, jitter: Any
+) -> _Recipe:
+    schedule = parse_interval(interval, owner)
     if not isinstance(retry, Retry):
         raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
     _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
@@ -149,17 +198,10 @@ def prepare(task: object, max_payload_bytes: int, now_ms: int) -> Prepared:
         misfire,
         limit,
         delivery,
-        parse_duration(_member(task, "jitter", owner), owner, "jitter", maximum_ms=YEAR_MS),
+        parse_duration(jitter, owner, "jitter", maximum_ms=YEAR_MS),
     )
-    payload = encode_payload(_serialize(task, owner), owner, max_payload_bytes)
-    slot = first_slot(schedule, execute_on, now_ms)
-    if execute_on is not None:
-        when = f"={slot}"
-    elif isinstance(schedule, Cron):
-        when = f"~{slot}"
-    else:
-        when = "~"
-    return Prepared(raw_id, when, definition.delay(raw_id.decode(), slot), encode_body(payload, definition))
+    body = encode_body(b"", definition)
+    return _Recipe(definition, body[:1], body[1:])
 
 
 def encode_body(payload: bytes, definition: Definition) -> bytes:

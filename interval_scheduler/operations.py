@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import commands
-from .calls import BATCH_TASKS, Operation, batches
-from .commands import Command, Partition
+from .calls import BATCH_TASKS, Ahead, Operation, batches
+from .commands import Command, Partition, Reply
 from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable
 from .model import AssignResult
@@ -49,23 +50,46 @@ class Operations(Reading):
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
         _require_several(tasks, "assign_tasks", "assign_task")
-        not_written: list[str] = []
-        unknown: list[str] = []
-        failure: PartitionUnavailable | None = None
-        done = [0, 0]
-        for batch in self._batches(iter(tasks), done):
-            requests, contents = self._assign_requests(batch)
-            for content, reply in zip(contents, (yield requests), strict=True):
-                if isinstance(reply, PartitionUnavailable):
-                    failure = reply
-                    (unknown if reply.unknown_outcome else not_written).extend(task.id.decode() for task in content)
-                    continue
+        stream = _Stream()
+        ahead: Ahead | None = None
+        contents: list[list[Prepared]] = []
+        before: Mapping[bytes, Prepared] = {}
+        try:
+            for batch in self._batches(iter(tasks)):
+                # One batch is written while the next one is checked; but of the same id, one after the other.
+                if ahead is not None and not before.keys().isdisjoint(batch):
+                    self._count(stream, contents, (yield ahead))
+                    ahead = None
+                requests, following = self._assign_requests(list(batch.values()))
+                sent = Ahead(requests)
+                yield sent
+                if ahead is not None:
+                    self._count(stream, contents, (yield ahead))
+                ahead, contents, before = sent, following, batch
+                if stream.failure is not None:
+                    break
+        except Exception as error:
+            if ahead is not None:
+                self._count(stream, contents, (yield ahead))
+                stream.check()
+            if isinstance(error, InvalidTask):
+                error.created, error.updated = stream.created, stream.updated
+            raise
+        if ahead is not None:
+            self._count(stream, contents, (yield ahead))
+        stream.check()
+        return AssignResult(stream.created, stream.updated)
+
+    def _count(self, stream: _Stream, contents: Sequence[Sequence[Prepared]], replies: Sequence[Reply]) -> None:
+        for content, reply in zip(contents, replies, strict=True):
+            if isinstance(reply, PartitionUnavailable):
+                stream.failure = reply
+                lost = stream.unknown if reply.unknown_outcome else stream.not_written
+                lost.extend(task.id.decode() for task in content)
+            else:
                 answers = self._answer(self._layout.home(content[0].id), reply)[2]
-                done[0] += answers.count(b"c")
-                done[1] += answers.count(b"u")
-            if failure is not None:
-                raise AssignFailed(done[0], done[1], not_written, unknown) from failure
-        return AssignResult(done[0], done[1])
+                stream.created += answers.count(b"c")
+                stream.updated += answers.count(b"u")
 
     def remove_tasks(self, tasks: Iterable[object]) -> Operation[int]:
         """Counts what was removed."""
@@ -186,8 +210,8 @@ class Operations(Reading):
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _prepare(self, task: object) -> Prepared:
-        # Only the first match of a Cron depends on the clock, and its partition is not known before its id is checked.
-        return prepare(task, self._options.max_payload_bytes, self._now_ms())
+        # By any instance's clock: which partition it is for is not known before its id is checked.
+        return prepare(task, self._options.max_payload_bytes, self._now_ms)
 
     def _now_ms(self) -> int:
         explicit = self._world.script_now()
@@ -214,32 +238,39 @@ class Operations(Reading):
                 contents.append(chunk)
         return requests, contents
 
-    def _batches(self, tasks: Iterator[object], done: Sequence[int]) -> Iterator[list[Prepared]]:
-        """Checked tasks, in batches: one that is refused keeps its whole batch from being written."""
+    def _batches(self, tasks: Iterator[object]) -> Iterator[dict[bytes, Prepared]]:
+        """Checked tasks by id, in batches: one that is refused keeps its whole batch from being written."""
         batch: dict[bytes, Prepared] = {}
         size = 0
-        last_task: Prepared | None = None
-        while True:
+        for task in tasks:
             try:
-                for task in tasks:
-                    last_task = self._prepare(task)
-                    if last_task.id in batch:  # the second one of an id updates the first one
-                        break
-                    batch[last_task.id] = last_task
-                    size += last_task.size
-                    last_task = None
-                    if len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
-                        break
+                prepared = self._prepare(task)
             except InvalidTask as error:
-                error.created, error.updated = done
                 error.not_written = [task_id.decode() for task_id in batch]
                 raise
-            if not batch:
-                return
-            yield list(batch.values())
-            batch = {} if last_task is None else {last_task.id: last_task}
-            size = sum(task.size for task in batch.values())
-            last_task = None
+            # The second one of an id updates the first one.
+            if prepared.id in batch or len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
+                yield batch
+                batch, size = {}, 0
+            batch[prepared.id] = prepared
+            size += prepared.size
+        if batch:
+            yield batch
+
+
+@dataclass(slots=True)
+class _Stream:
+    """How far `assign_tasks` has come."""
+
+    created: int = 0
+    updated: int = 0
+    not_written: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    failure: PartitionUnavailable | None = None
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise AssignFailed(self.created, self.updated, self.not_written, self.unknown) from self.failure
 
 
 def _require_several(tasks: object, method: str, single: str) -> None:

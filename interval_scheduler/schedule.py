@@ -84,13 +84,6 @@ class Cron:
 Schedule = Interval | Cron
 
 
-def first_slot(schedule: Schedule | None, execute_on: int | None, now: int) -> int:
-    """The slot a new task starts with: its explicit time, else the first match of a Cron after `now`, else `now`."""
-    if execute_on is not None:
-        return execute_on
-    return next_slot(schedule, now) if isinstance(schedule, Cron) else now
-
-
 def next_slot(schedule: Schedule, slot: int) -> int:
     """The smallest slot after `slot`."""
     return next_slot_after(schedule, slot, slot)
@@ -360,6 +353,8 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
     """
     if value is None:
         return None
+    if type(value) is float and (quick := _ceil_quickly(value)):
+        return quick
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise InvalidTask(owner, "execute_on", "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
@@ -381,6 +376,20 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
             fix += " (in seconds, not milliseconds?)"
         raise InvalidTask(owner, "execute_on", f"is {shown(value)}", fix)
     return milliseconds
+
+
+def _ceil_quickly(seconds: float) -> int:
+    """Seconds as ms, rounded up, where a float can tell; else 0.
+
+    Below 2**52 microseconds the product, and the noise of the float itself, are wrong by half a microsecond at most,
+    and rounding to whole ones is by another half: what is further than that from a whole millisecond is certain.
+    """
+    if 1.0 <= seconds < 4e9:
+        microseconds = seconds * 1e6
+        milliseconds = microseconds // 1000.0
+        if 2.0 <= microseconds - milliseconds * 1000.0 <= 998.0:
+            return int(milliseconds) + 1
+    return 0
 
 
 def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ..cancelling import cancel_all
@@ -40,16 +40,24 @@ class AsyncTransport:
         """
         if len(commands) == 1:
             return await self._lane(commands[0].instance, lane).submit(commands)
-        replies: list[Reply] = [None] * len(commands)
+        return await self.begin(commands, lane)()
+
+    def begin(self, commands: Sequence[Command], lane: str = "main") -> Callable[[], Awaitable[list[Reply]]]:
+        """Sends commands, from the next turn of the loop on, and returns what waits for the replies."""
         groups = by_instance(commands)
         waiting = [
             self._lane(name, lane).submit([commands[position] for position in positions])
             for name, positions in groups.items()
         ]
-        for positions, waiter in zip(groups.values(), waiting, strict=True):
-            for position, reply in zip(positions, await waiter, strict=True):
-                replies[position] = reply
-        return replies
+
+        async def receive() -> list[Reply]:
+            replies: list[Reply] = [None] * len(commands)
+            for positions, waiter in zip(groups.values(), waiting, strict=True):
+                for position, reply in zip(positions, await waiter, strict=True):
+                    replies[position] = reply
+            return replies
+
+        return receive
 
     def _lane(self, instance: str, lane: str) -> _Lane:
         found = self._lanes.get((instance, lane))

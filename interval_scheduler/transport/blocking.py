@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
@@ -39,16 +39,24 @@ class BlockingTransport:
         """
         if len(commands) == 1:
             return self._lines[commands[0].instance].execute(commands)
-        replies: list[Reply] = [None] * len(commands)
+        return self.begin(commands)()
+
+    def begin(self, commands: Sequence[Command]) -> Callable[[], list[Reply]]:
+        """Sends commands, and returns what waits for the replies, which must be called. Otherwise like `execute`."""
         started = []
         for name, positions in by_instance(commands).items():
             batch = [commands[position] for position in positions]
             line = self._lines[name]
             started.append((line, batch, positions, line.send(batch)))
-        for line, batch, positions, sent in started:
-            for position, reply in zip(positions, line.receive(batch, sent), strict=True):
-                replies[position] = reply
-        return replies
+
+        def receive() -> list[Reply]:
+            replies: list[Reply] = [None] * len(commands)
+            for line, batch, positions, sent in started:
+                for position, reply in zip(positions, line.receive(batch, sent), strict=True):
+                    replies[position] = reply
+            return replies
+
+        return receive
 
     def close(self) -> None:
         for line in self._lines.values():

@@ -96,8 +96,11 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
     options = {"namespace": namespace, "storage": storage(redis_servers)}
     with started_worker(handler_module, *arguments) as worker, Scheduler(options) as scheduler:
         assert worker.stderr is not None
-        for _ in range(processes):
-            assert "is ready" in worker.stderr.readline()
+        ready = 0
+        while ready < processes:
+            line = worker.stderr.readline()
+            assert line, "it ended"
+            ready += "is ready" in line
         scheduler.start_task_accept()
         start = after(0.3)
         scheduler.assign_tasks(Job(f"a{n}", start + n / 200) for n in range(200))

@@ -17,7 +17,6 @@ from interval_scheduler.schedule import (
     MAX_MS,
     Cron,
     Interval,
-    first_slot,
     jitter_ms,
     latest_slot,
     missed_slots,
@@ -197,15 +196,6 @@ def test_an_interval_is_counted_from_the_slot_however_late() -> None:
     assert latest_slot(minute, 7, 7 + 10 * MINUTE - 1) == 7 + 9 * MINUTE
     assert latest_slot(minute, 7, 3) == 7
     assert missed_slots(minute, 7, 7 + 10 * MINUTE, 2) == [7 + 9 * MINUTE, 7 + 10 * MINUTE]
-
-
-def test_the_first_slot_is_the_explicit_time_or_the_next_cron_match_or_now() -> None:
-    noon = ms("2026-05-01T12:00+00:00")
-    assert first_slot(None, None, noon + 5) == noon + 5
-    assert first_slot(Interval(MINUTE), None, noon + 5) == noon + 5
-    assert first_slot(Cron("0 12 * * *"), None, noon - 1) == noon
-    assert first_slot(Cron("0 12 * * *"), None, noon) == noon + DAY
-    assert first_slot(Cron("0 12 * * *"), 77, noon) == 77
 
 
 def test_a_cron_starts_at_its_slot_even_where_that_is_no_match() -> None:
