@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from . import commands
 from .commands import REFUSALS, Command, Partition, Reply
 from .definition import Definition, Prepared, decode_body, encode_id, prepare, task_id_of
-from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TopologyMismatch
+from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TaskChanged, TopologyMismatch
 from .model import AssignResult, DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
 from .options import Options
 from .record import RETRYING, RUNNING, Header, parse_header, split_record
@@ -68,11 +68,19 @@ class Operations:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def assign_task(self, task: object) -> Operation[bool]:
+    def assign_task(self, task: object, if_version: str | None = None) -> Operation[bool]:
         prepared = self._prepare(task)
         home = self._layout.home(prepared.id)
-        [reply] = yield [self._assign(home, [prepared], self._world.token())]
-        return bool(self._answer(home, reply)[2] == b"c")
+        operation = self._world.token()
+        if if_version is not None:
+            if not isinstance(if_version, str) or " " in if_version:
+                raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
+            operation += f" {if_version}"
+        [reply] = yield [self._assign(home, [prepared], operation)]
+        answer = self._answer(home, reply)[2]
+        if answer == b"x":
+            raise TaskChanged(prepared.id.decode(), if_version or "")
+        return bool(answer == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
         _require_several(tasks, "assign_tasks", "assign_task")
@@ -272,11 +280,12 @@ class Operations:
                 revived += self._answer(partition, reply)[2].count(b"1")
         return revived
 
-    def purge_dead_tasks(self) -> Operation[int]:
+    def purge_dead_tasks(self, before: object = None) -> Operation[int]:
+        until = parse_execute_on(before, "purge_dead_tasks", "before")
         purged = 0
         for partition in self._layout.partitions:
             while True:
-                [reply] = yield [self._call(partition, "purge", CLEAR_STEP)]
+                [reply] = yield [self._call(partition, "purge", CLEAR_STEP, "+inf" if until is None else f"({until}")]
                 count = self._answer(partition, reply)[2]
                 purged += count
                 if count < CLEAR_STEP:
@@ -500,6 +509,7 @@ def _task_view(task_id: bytes, header: Header, definition: Definition, state: St
         state,
         header.attempt + 1,
         definition.error,
+        header.revision,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from ..errors import GiveUp, Postpone, RetryAfter
 from ..settlement import End, Outcome
 from .run import Execution, Run, enter, leave
 
@@ -108,7 +109,7 @@ class CoroutineRunners:
                 raise
             outcome = Outcome(End.FAILED, _timeout_text(run) if timed_out else "cancelled")
         except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
-            outcome = Outcome(End.FAILED, describe(error), exception=error)
+            outcome = _verdict(error)
         finally:
             leave(token)
             run.cancel = None
@@ -182,7 +183,7 @@ class ThreadRunners:
                 # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
                 asyncio.run(_await(result))
         except BaseException as error:
-            outcome = Outcome(End.FAILED, describe(error), exception=error)
+            outcome = _verdict(error)
         finally:
             leave(token)
         limit = run.definition.timeout
@@ -222,6 +223,16 @@ def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
 
 async def _await(awaitable: Awaitable[Any]) -> None:
     await awaitable
+
+
+def _verdict(error: BaseException) -> Outcome:
+    """What becomes of a run whose handler raised `error`."""
+    if isinstance(error, Postpone):
+        return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
+    if isinstance(error, GiveUp):
+        return Outcome(End.ABANDONED, describe(error), exception=error)
+    pause = round(error.seconds * 1000) if isinstance(error, RetryAfter) else None
+    return Outcome(End.FAILED, describe(error), exception=error, pause=pause)
 
 
 def _timeout_text(run: Run) -> str:
