@@ -169,8 +169,8 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
         dead = with_error(definition, outcome.error)
     successor = None if superseded or EXTRA in header.flags else outcome.successor
     if successor is not None:
-        following = Header(SCHEDULED, successor.due, successor.revision, 0, successor.slot)
-        return Settlement(following, successor.body)
+        replaced = Header(SCHEDULED, successor.due, successor.revision, 0, successor.slot)
+        return Settlement(replaced, successor.body)
     following = _following(live)
     if RUN_NOW in header.flags:
         following = _extra_first(following, header, now)

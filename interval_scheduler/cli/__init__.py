@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import SchedulerError
-from . import doctor
+from . import doctor, service
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.set_defaults(run=_run_worker)
     doctor.register(commands)
+    service.register(commands)
     return parser
 
 
