@@ -136,6 +136,7 @@ def create_app(settings: Settings | None = None, scheduler: Any = None, *, looku
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    app.state.process = process
     app.add_middleware(Edge, settings=settings, limit=limit, metrics=metrics)
     _errors(app)
     _timers(app, process, checker, metrics)

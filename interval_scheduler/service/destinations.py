@@ -75,7 +75,7 @@ class Destinations:
             raise DestinationRefused(f"is not a url: {error}") from None
         if url.scheme not in ("http", "https"):
             raise DestinationRefused("must begin with http:// or https://")
-        if url.raw_user is not None or url.raw_password is not None or "@" in url.raw_authority:
+        if re.match(r"[^/?#]*//[^/?#]*@", text):
             raise DestinationRefused("holds credentials: leave them out, and check the signature of webhooks instead")
         if not host:
             raise DestinationRefused("names no host")

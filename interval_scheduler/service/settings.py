@@ -45,9 +45,9 @@ class Settings:
     """How long a request may take to send its body."""
     max_batch: int = 10_000
     """Most items of a batch."""
-    horizon_seconds: float = 30 * DAY
+    horizon_seconds: float = 30.0 * DAY
     """How far ahead timers may be."""
-    retention_seconds: float = 30 * DAY
+    retention_seconds: float = 30.0 * DAY
     """How long finished timers can be asked for."""
     min_interval_seconds: float = 1.0
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)

@@ -28,10 +28,6 @@ _DRAIN_SECONDS = 2.0
 _EXCERPT_BYTES = 200
 
 
-class WebhookFailed(Exception):
-    """An attempt that did not end with a 2xx answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt. `due` is when it should have begun, unix ms; `webhook_id` is the same in all attempts."""
@@ -120,7 +116,7 @@ class Deliverer:
         """One attempt.
 
         Raises:
-            WebhookFailed, RetryAfter: to be tried again, if attempts are left.
+            RetryAfter: to be tried again, if attempts are left.
             GiveUp: never to be tried again.
             Postpone: its host is busy; this was no attempt.
         """
@@ -163,18 +159,19 @@ class Deliverer:
                 self._refused(response, f"{said} (attempt {delivery.attempt})", delivery.attempt)
         except (aiohttp.ClientError, DestinationRefused, OSError, ValueError) as error:
             text = "no answer in time" if isinstance(error, TimeoutError) else f"{error or type(error).__name__}"
-            raise WebhookFailed(f"{text} (attempt {delivery.attempt})") from error
+            raise self._failed(f"{text} (attempt {delivery.attempt})", delivery.attempt) from error
         finally:
             self._metrics.delivery_seconds.observe(max(0.0, time.time() - begin))
 
     def _refused(self, response: aiohttp.ClientResponse, said: str, attempt: int) -> None:
         if response.status == 410:
             raise GiveUp(said)
-        asked = retry_after(response.headers.get("Retry-After"))
-        if asked is not None:
-            own = self._settings.retry.delay_ms(attempt, random.random()) / 1000
-            raise RetryAfter(max(own, min(asked, self._settings.max_retry_after_seconds)), said)
-        raise WebhookFailed(said)
+        raise self._failed(said, attempt, retry_after(response.headers.get("Retry-After")))
+
+    def _failed(self, said: str, attempt: int, asked: float | None = None) -> RetryAfter:
+        """A failure to be tried again after the backoff, or later if the receiver asked for that."""
+        own = self._settings.retry.delay_ms(attempt, random.random()) / 1000
+        return RetryAfter(max(own, min(asked or 0.0, self._settings.max_retry_after_seconds)), said)
 
     async def _rest_of(self, response: aiohttp.ClientResponse) -> str:
         """The beginning of an answer. One that is long, slow or broken costs its connection and nothing else."""

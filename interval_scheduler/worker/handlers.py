@@ -230,9 +230,10 @@ def _verdict(error: BaseException) -> Outcome:
     if isinstance(error, Postpone):
         return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
     if isinstance(error, GiveUp):
-        return Outcome(End.ABANDONED, describe(error), exception=error)
-    pause = round(error.seconds * 1000) if isinstance(error, RetryAfter) else None
-    return Outcome(End.FAILED, describe(error), exception=error, pause=pause)
+        return Outcome(End.ABANDONED, _bounded(str(error)), exception=error)
+    if isinstance(error, RetryAfter):
+        return Outcome(End.FAILED, _bounded(str(error)), exception=error, pause=round(error.seconds * 1000))
+    return Outcome(End.FAILED, describe(error), exception=error)
 
 
 def _timeout_text(run: Run) -> str:
@@ -245,4 +246,8 @@ def describe(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except BaseException:  # whatever its __str__ does
         text = type(error).__name__
+    return _bounded(text)
+
+
+def _bounded(text: str) -> str:
     return text.encode("utf-8", "replace").decode()[:2000]

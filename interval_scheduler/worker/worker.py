@@ -16,7 +16,7 @@ from .. import keys
 from ..cancelling import cancel_all
 from ..commands import Partition
 from ..definition import decode_body, prepare, task_id_of
-from ..errors import CorruptRecord, InvalidOptions, InvalidTask, PartitionUnavailable, SchedulerError
+from ..errors import CorruptRecord, HandlerVerdict, InvalidOptions, InvalidTask, PartitionUnavailable, SchedulerError
 from ..events import Events, Log
 from ..model import Event, Task, to_datetime
 from ..monitor import Monitor
@@ -332,9 +332,9 @@ class Worker:
         if outcome.end is End.DONE and run.successor is not None:
             outcome = replace(outcome, successor=run.successor)
         if outcome.end is End.FAILED:
-            self._log.write(
-                "warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=outcome.exception
-            )
+            # What a handler said on purpose needs no traceback.
+            trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
+            self._log.write("warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=trace)
         self._finish(run, outcome)
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
