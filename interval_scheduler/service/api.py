@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from .._version import __version__
 from ..errors import SchedulerError
@@ -217,10 +218,17 @@ def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Me
         """Replaces url and message, and the time where one is given."""
         return JSONResponse(await process.timers.update(timer_id, checker.timer(request.scope[BODY], update=True)))
 
-    @app.delete("/timers/{timer_id}", response_model=TimerBody, responses=_answers(404, 409), tags=["timers"])
-    async def delete_timer(timer_id: TimerId, forget: Annotated[bool, Query()] = False) -> Response:
-        """Cancels a timer; with `forget`, deletes whatever is known of it. Answers with what it was, or is now."""
-        view = await process.timers.cancel(timer_id, forget=forget)
+    @app.delete("/timers/{timer_id}", response_model=TimerBody, responses=_answers(404), tags=["timers"])
+    async def delete_timer(timer_id: TimerId) -> Response:
+        """Deletes a timer and whatever is known of it. Answers with what it was."""
+        view = await process.timers.delete(timer_id)
+        metrics.cancelled.inc()
+        return JSONResponse(view)
+
+    @app.post("/timers/{timer_id}/cancel", response_model=TimerBody, responses=_answers(404, 409), tags=["timers"])
+    async def cancel_timer(timer_id: TimerId) -> Response:
+        """Cancels a timer and keeps it as cancelled. A delivery under way may still arrive, but is not repeated."""
+        view = await process.timers.cancel(timer_id)
         metrics.cancelled.inc()
         return JSONResponse(view)
 
@@ -270,18 +278,18 @@ def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: M
         tags=["batches"],
     )
     async def delete_batch(request: Request) -> Response:
-        """Cancels timers, each by itself."""
+        """Deletes timers, each by itself."""
 
-        async def cancel(timer_id: object) -> tuple[int, dict[str, Any]]:
+        async def delete(timer_id: object) -> tuple[int, dict[str, Any]]:
             if not is_id(timer_id):
                 raise InvalidRequest.of({"id": "is not the id of a timer"})
-            view = await process.timers.cancel(str(timer_id))
+            view = await process.timers.delete(str(timer_id))
             metrics.cancelled.inc()
             return 200, view
 
         items = checker.ids(request.scope[BODY])
         limit.charge(request.scope[CLIENT], len(items) - 1)
-        return await _together(items, cancel)
+        return await _together(items, delete)
 
     async def _together(items: list[Any], do: Any) -> Response:
         results: list[dict[str, Any]] = []
@@ -355,7 +363,20 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
         what = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not possible here"}
-        return JSONResponse({"error": what.get(error.status_code, str(error.detail))}, error.status_code, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Each method has a route of its own, and the first one to refuse names only its own.
+            headers["Allow"] = ", ".join(_methods(app, request.url.path))
+        return JSONResponse({"error": what.get(error.status_code, str(error.detail))}, error.status_code, headers)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What can be done at a path."""
+    found: set[str] = set()
+    for route in app.routes:
+        if isinstance(route, Route) and route.path_regex.match(path):
+            found |= route.methods or set()
+    return sorted(found)
 
 
 def _document(app: FastAPI, settings: Settings) -> None:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..errors import SchedulerError
+from ..errors import InvalidTask, SchedulerError
 from .body import ClientGone, check_headers, parse_json, read_body
-from .errors import ServiceError
+from .errors import InvalidRequest, ServiceError
 from .limits import RateLimit, client_of
 from .metrics import Metrics
 from .settings import Settings
@@ -113,7 +113,7 @@ class Unavailable(ServiceError):
 def _wants_body(scope: Scope) -> bool:
     method, path = scope["method"], scope["path"]
     if method == "PUT":
-        return bool(path.startswith("/timers/"))
+        return bool(path.startswith("/timers/")) and path.count("/") == 2
     return method == "POST" and path in ("/timers", "/batch/create", "/batch/delete")
 
 
@@ -123,7 +123,9 @@ def _method(scope: Scope) -> str:
 
 
 def from_scheduler(error: SchedulerError) -> ServiceError:
-    """What an error of the scheduler is answered as: all of them mean that Redis cannot be used right now."""
+    """What an error of the scheduler is answered as: nearly all mean that Redis cannot be used right now."""
+    if isinstance(error, InvalidTask):
+        return InvalidRequest(str(error))
     return Unavailable(f"timers cannot be reached right now; repeating with an Idempotency-Key is safe: {error}")
 
 

@@ -152,6 +152,8 @@ class Checker:
         total, wrong = 0, False
         for name, factor in _DURATION.items():
             value = raw.get(name, 0)
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # in JSON 60.0 is a whole number too
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 problems[name] = "must be a whole number from 0"
                 wrong = True
@@ -300,8 +302,8 @@ def schemas(settings: Settings) -> Json:
     return {
         "TimerCreate": {"oneOf": create, "description": "A timer: what to send where, and one way to say when."},
         "TimerUpdate": {"oneOf": update, "description": "Replaces url and message, and the time where one is given."},
-        "BatchCreate": _list("timers", {"type": "object", "description": "A TimerCreate, judged by itself."}, limit),
-        "BatchDelete": _list("ids", {"type": "string"}, limit),
+        "BatchCreate": _list("timers", {"description": "A TimerCreate, judged by itself."}, limit),
+        "BatchDelete": _list("ids", {"description": "The id of a timer, judged by itself."}, limit),
     }
 
 

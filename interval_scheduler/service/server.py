@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import uvicorn
@@ -19,6 +21,7 @@ from .settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _MOST_CONNECTIONS = 10_000
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
@@ -40,7 +43,17 @@ def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, which with port 0 nobody knew before."""
+    """Says where it listens, which with port 0 nobody knew before, and ends well when it is told to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Without raising the signals again afterwards, as uvicorn does: the exit code would be that of a kill."""
+        handlers = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -57,14 +70,18 @@ def deliver(settings: Settings, scheduler: Any, metrics_at: tuple[str, int] | No
 
 
 async def _deliver(settings: Settings, scheduler: Any, metrics_at: tuple[str, int] | None) -> None:
+    # From here on, also while it starts and while it drains: a signal must not kill what was claimed.
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(asked.set))
     metrics = Metrics()
     exporter = None
     if metrics_at is not None:
         exporter, _ = start_http_server(metrics_at[1], metrics_at[0], metrics.registry)
     try:
-        async with ServiceProcess(settings, scheduler, metrics) as process:
+        async with ServiceProcess(settings, scheduler, metrics):
             print(f"deliverer {os.getpid()} is ready", file=sys.stderr, flush=True)
-            await process.scheduler.wait(grace=settings.total_seconds + 1)
+            await asked.wait()
     finally:
         if exporter is not None:
             exporter.shutdown()

@@ -36,6 +36,9 @@ _TRIES = 10
 """How often a decision is made again because the timer changed under it."""
 _SCANNED = 5000
 """Most tasks looked at for one page: records of finished timers lie between the upcoming ones."""
+_FARTHEST_SECONDS = 30 * 366 * 86_400.0
+"""From where on a cursor finds nothing: both horizon and retention end before."""
+_FINISHED = ("completed", "failed", "cancelled")
 _FAILURE = re.compile(r"\(attempt (\d+)\)$")
 
 Json = dict[str, Any]
@@ -128,19 +131,27 @@ class Timers:
             return await self.get(timer_id)
         raise Conflict(f"timer {timer_id!r} changes too often right now: try again")
 
-    async def cancel(self, timer_id: str, *, forget: bool = False) -> Json:
-        """Cancels a timer that is not finished; a delivery that is under way may still arrive, but is not repeated.
+    async def delete(self, timer_id: str) -> Json:
+        """Deletes a timer and whatever is known of it; says what it was. One that was not finished is cancelled.
 
-        With `forget`, any trace of the timer is deleted instead, whatever its state.
+        A delivery that is under way is broken off, and not repeated.
+
+        Raises:
+            UnknownTimer: there is none.
+        """
+        view = self.view(await self._peek(timer_id))
+        if not await self._scheduler.remove_task(timer_id):
+            raise UnknownTimer(timer_id)
+        return view if view["status"] in _FINISHED else view | {"status": "cancelled"}
+
+    async def cancel(self, timer_id: str) -> Json:
+        """Cancels a timer and keeps it so; a delivery that is under way may still arrive, but is not repeated.
 
         Raises:
             UnknownTimer, Conflict: there is none, or it is completed or failed.
         """
         for _ in range(_TRIES):
             found = await self._peek(timer_id)
-            if forget:
-                await self._scheduler.remove_task(timer_id)
-                return self.view(found)
             if status_of(found) == "cancelled":
                 return self.view(found)
             self._refuse_finished(found, "cancelled")
@@ -205,7 +216,7 @@ class Timers:
         offset = 0.0
         if after is not None:
             # A second early, because the servers' clocks go on; what was given out before is skipped.
-            offset = max(0.0, after[0] / 1000 - time.time() - 1)
+            offset = min(max(0.0, after[0] / 1000 - time.time() - 1), _FARTHEST_SECONDS)
         timers: list[Json] = []
         place = None
         scanned = 0
@@ -305,7 +316,7 @@ class Timers:
         if found.payload.get("print") != request.fingerprint:
             raise Conflict(
                 f"timer {found.id!r} exists and was made by another request: use another id or idempotency key, "
-                "update it with PUT, or forget it with DELETE ?forget=true"
+                "update it with PUT, or delete it"
             )
         return self.view(found)
 
@@ -328,7 +339,7 @@ class Timers:
 
     def _refuse_finished(self, found: ScheduledTask, verb: str) -> None:
         status = status_of(found)
-        if status in ("completed", "cancelled", "failed"):
+        if status in _FINISHED:
             raise Conflict(f"timer {found.id!r} is {status} and cannot be {verb}")
 
 

@@ -97,7 +97,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.cleanup()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
@@ -114,7 +114,7 @@ class Service:
     app: FastAPI
     url: str
     session: aiohttp.ClientSession
-    server: _Server
+    server: Server
     running: asyncio.Task[None]
 
     @property
@@ -182,7 +182,7 @@ async def make_service(redis_servers: list[RedisServer], namespace: str) -> Asyn
         options = {"storage": storage(redis_servers), "namespace": namespace, "partitions": 16, "concurrency": 200}
         app = create_app(Settings(**settings), {**options, **(scheduler or {})}, lookup=lookup)
         config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)
-        server = _Server(config)
+        server = Server(config)
         running = asyncio.create_task(server.serve())
         ready = asyncio.create_task(server.ready.wait())
         await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ async def test_dy_1_create_update_delete(service: Service, receiver: Receiver) -
     assert updated["url"] == receiver.url("/other")
     assert updated["message"] == {"key": "new"}
     assert (await service.call("DELETE", f"/timers/{timer_id}"))[1]["status"] == "cancelled"
+    assert (await service.call("DELETE", f"/timers/{timer_id}"))[0] == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
@@ -63,8 +65,8 @@ async def test_dy_1_an_update_without_a_time_keeps_it(service: Service, receiver
 async def test_dy_1_what_is_finished_cannot_be_updated(service: Service, receiver: Receiver) -> None:
     made = await service.create(timeout=0.01, url=receiver.url())
     await service.until(made["id"], "completed")
-    for method, body in (("PUT", {"timeout": 5, "url": receiver.url()}), ("DELETE", None)):
-        status, answer = await service.call(method, f"/timers/{made['id']}", body)
+    for method, path, body in (("PUT", "", {"timeout": 5, "url": receiver.url()}), ("POST", "/cancel", None)):
+        status, answer = await service.call(method, f"/timers/{made['id']}{path}", body)
         assert status == 409
         assert "completed" in answer["error"]
 
@@ -301,7 +303,7 @@ async def test_ts_5_every_status(service: Service, receiver: Receiver) -> None:
     found = await service.until(failed["id"], "failed")
     assert "HTTP 410" in found["last_error"]
     assert found["attempts"] == 1
-    cancelled = await service.call("DELETE", f"/timers/{pending['id']}")
+    cancelled = await service.call("POST", f"/timers/{pending['id']}/cancel")
     assert cancelled[1]["status"] == "cancelled"
     assert (await service.get(pending["id"]))["status"] == "cancelled"
 
@@ -334,7 +336,7 @@ async def test_ts_8_finished_timers_are_kept_and_then_forgotten(make_service: Ma
     service = await make_service(retention_seconds=1.0)
     done = await service.create(timeout=0.01, url=receiver.url())
     gone = await service.create(timeout=60, url=receiver.url())
-    await service.call("DELETE", f"/timers/{gone['id']}")
+    await service.call("POST", f"/timers/{gone['id']}/cancel")
     await service.until(done["id"], "completed")
     for timer in (done, gone):
 
@@ -405,8 +407,7 @@ async def test_ts_10_metrics_tell_of_lateness_counts_and_dead_letters(service: S
 
 
 def test_ts_10_container_files_and_alerts_are_there() -> None:
-    import yaml
-
+    yaml: Any = importlib.import_module("yaml")
     root = Path(__file__).parents[2]
     compose = yaml.safe_load((root / "deploy" / "compose.yaml").read_text())
     assert {"redis-1", "redis-2", "api", "deliver"} <= set(compose["services"])

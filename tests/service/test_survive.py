@@ -431,7 +431,7 @@ async def test_pages_hold_every_timer_once_and_in_order(service: Service) -> Non
         {"id": name, "seconds": 600 + 7 * (place % 5), "url": "http://127.0.0.1/"} for place, name in enumerate(ids)
     ]
     await service.call("POST", "/batch/create", {"timers": timers})
-    await service.call("DELETE", "/timers/p3")
+    await service.call("POST", "/timers/p3/cancel")
     found: list[Any] = []
     cursor = ""
     while True:
@@ -446,10 +446,10 @@ async def test_pages_hold_every_timer_once_and_in_order(service: Service) -> Non
     assert json.dumps(found)
 
 
-async def test_forgotten_timers_leave_nothing(service: Service, receiver: Receiver) -> None:
+async def test_deleted_timers_leave_nothing(service: Service, receiver: Receiver) -> None:
     made = await service.create(timeout=0.01, url=receiver.url(), id="mine")
     await service.until(made["id"], "completed")
-    status, _ = await service.call("DELETE", "/timers/mine?forget=true")
+    status, _ = await service.call("DELETE", "/timers/mine")
     assert status == 200
     assert (await service.call("GET", "/timers/mine"))[0] == 404
     await service.create(timeout=0.01, url=receiver.url(), id="mine")
