@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,28 +87,17 @@ async def redis_servers(folder: Path, count: int) -> AsyncIterator[list[str]]:
         data = folder / f"redis-{number}"
         data.mkdir()
         socket = data / "socket"
-        arguments = [
-            "--port",
-            "0",
-            "--unixsocket",
-            str(socket),
-            "--dir",
-            str(data),
-            "--appendonly",
-            "yes",
-            "--save",
-            "",
-        ]
-        processes.append(subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL))
+        place = ["--port", "0", "--unixsocket", str(socket), "--dir", str(data), "--appendonly", "yes", "--save", ""]
+        processes.append(await asyncio.create_subprocess_exec(binary, *place, stdout=subprocess.DEVNULL))
         urls.append(f"redis-{number}=unix://{socket}")
-        while not socket.exists():
+        while not socket.exists():  # noqa: ASYNC110 - the start of another program cannot be awaited
             await asyncio.sleep(0.01)
     try:
         yield urls
     finally:
         for process in processes:
             process.terminate()
-            process.wait()
+            await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -179,8 +169,9 @@ async def deliver_at_rate(
     timers = []
     for number in range(count):
         due = begin + number / rate
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f"{due % 1:.3f}"[1:] + "Z"
-        timers.append({"at": at, "url": target, "message": MESSAGE | {"due": due}})
+        timers.append(
+            {"at": datetime.fromtimestamp(due, UTC).isoformat(), "url": target, "message": MESSAGE | {"due": due}}
+        )
     await create_in_batches(session, api, timers)
     if time.time() > begin:
         print("  (creating took longer than planned: the first timers were late already)")
@@ -237,8 +228,7 @@ async def benchmark(options: argparse.Namespace) -> None:
             async with service(urls, ["deliver"]):
                 done, late = await deliver_at_rate(session, api, target, arrivals, options.rate, options.seconds)
                 rows.append((f"deliveries, due at {options.rate:,} /s", f"{done:,.0f} /s"))
-                for share in (0.5, 0.99, 1.0):
-                    rows.append((f"lateness, {share:.0%} within", f"{percentile(late, share) * 1000:,.1f} ms"))
+                rows += shares("lateness", late)
                 rows.append(("early", str(sum(value < -0.001 for value in late))))
                 done, _ = await deliver_at_rate(session, api, target, arrivals, options.count, 1)
                 rows.append((f"deliveries, {options.count:,} due within a second", f"{done:,.0f} /s"))
@@ -271,10 +261,12 @@ async def load_test(options: argparse.Namespace) -> None:
         elapsed = time.perf_counter() - begin
     rows = [("asked for", f"{options.creations:,} /s"), ("answered", f"{len(took) / elapsed:,.0f} /s")]
     rows += [(f"status {code}", f"{count:,}") for code, count in sorted(codes.items())]
-    rows += [
-        (f"answers, {share:.0%} within", f"{percentile(took, share) * 1000:,.1f} ms") for share in (0.5, 0.99, 1.0)
-    ]
+    rows += shares("answers", took)
     report(rows)
+
+
+def shares(what: str, seconds: list[float]) -> list[tuple[str, str]]:
+    return [(f"{what}, {share:.0%} within", f"{percentile(seconds, share) * 1000:,.1f} ms") for share in (0.5, 0.99, 1)]
 
 
 def report(rows: list[tuple[str, str]]) -> None:

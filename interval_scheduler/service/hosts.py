@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from ..errors import Postpone
 
-LONGEST_WAIT_SECONDS = 0.25
-_SHORTEST_PAUSE_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 1.0
+_SHORTEST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _WEIGHT = 0.2
 """Of the newest duration in the moving average."""
@@ -30,8 +30,6 @@ class _Host:
     seconds: float = 0.0
     """Moving average of a delivery."""
     waiters: OrderedDict[asyncio.Future[None], None] = field(default_factory=OrderedDict)
-    returning: float = 0.0
-    """When, on the monotonic clock, the last of those postponed is to come back."""
 
 
 class HostSlots:
@@ -43,8 +41,8 @@ class HostSlots:
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
 
     @asynccontextmanager
-    async def slot(self, name: str) -> AsyncIterator[None]:
-        """Holds a slot of the host.
+    async def slot(self, name: str, waited: float = 0.0) -> AsyncIterator[None]:
+        """Holds a slot of the host. `waited`: seconds since the delivery should have begun.
 
         Raises:
             Postpone: where it has none to give soon.
@@ -52,7 +50,7 @@ class HostSlots:
         host = self._hosts.setdefault(name, _Host())
         self._hosts.move_to_end(name)
         if host.active >= self._limit:
-            await self._wait(host)
+            await self._wait(host, waited)
         else:
             host.active += 1
         begin = time.monotonic()
@@ -62,10 +60,10 @@ class HostSlots:
             host.seconds += _WEIGHT * (time.monotonic() - begin - host.seconds)
             self._leave(host)
 
-    async def _wait(self, host: _Host) -> None:
+    async def _wait(self, host: _Host, waited: float) -> None:
         expected = host.seconds * (len(host.waiters) + 1) / self._limit
         if expected > LONGEST_WAIT_SECONDS or len(host.waiters) >= self._waiting:
-            raise self._postponed(host)
+            raise self._postponed(host, waited)
         waiter = asyncio.get_running_loop().create_future()
         host.waiters[waiter] = None
         try:
@@ -78,7 +76,7 @@ class HostSlots:
             if isinstance(error, TimeoutError):
                 # Nobody was done within this time.
                 host.seconds = max(host.seconds, LONGEST_WAIT_SECONDS)
-                raise self._postponed(host) from None
+                raise self._postponed(host, waited) from None
             raise
 
     def _leave(self, host: _Host) -> None:
@@ -92,9 +90,11 @@ class HostSlots:
         while len(self._hosts) > _HOSTS_KEPT and not next(iter(self._hosts.values())).active:
             self._hosts.popitem(last=False)
 
-    def _postponed(self, host: _Host) -> Postpone:
-        """Those postponed come back one after another, as fast as their host takes them."""
-        now = time.monotonic()
-        host.returning = max(host.returning, now) + host.seconds / self._limit
-        pause = min(max(host.returning - now, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        return Postpone(pause * random.uniform(0.9, 1.1))
+    def _postponed(self, host: _Host, waited: float) -> Postpone:
+        """Back when those that wait are done, and the later the longer it has waited already.
+
+        So a long queue for a slow host is not claimed over and over, and costs those in it a quarter of its time.
+        """
+        drained = host.seconds * (len(host.waiters) + 1) / self._limit
+        pause = min(max(drained, waited / 4, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return Postpone(pause * random.uniform(0.75, 1.25))

@@ -146,7 +146,7 @@ class Checker:
             due = self._at(raw["at"], now, problems)
         if due is None and interval is not None:
             due = now + interval
-        return None if due is None else math.ceil(due * 1000), interval, cron
+        return None if due is None else round(due * 1000), interval, cron
 
     def _duration(self, raw: Json, problems: dict[str, str]) -> int | None:
         total, wrong = 0, False

@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from .requests import TimerRequest
 from .settings import Settings
 
 RETENTION_ID = ":retention"
+_USUAL = Retry()
 _RETENTION_EVERY_SECONDS = 3600.0
 _TRIES = 10
 """How often a decision is made again because the timer changed under it."""
@@ -38,6 +39,7 @@ _SCANNED = 5000
 """Most tasks looked at for one page: records of finished timers lie between the upcoming ones."""
 _FARTHEST_SECONDS = 30 * 366 * 86_400.0
 """From where on a cursor finds nothing: both horizon and retention end before."""
+_CLOCKS_DIFFER_SECONDS = 0.05
 _FINISHED = ("completed", "failed", "cancelled")
 _FAILURE = re.compile(r"\(attempt (\d+)\)$")
 
@@ -52,7 +54,7 @@ class TimerTask(Task):
     payload: Json
     execute_on: float | None = None
     reschedule_interval: float | Cron | None = None
-    retry: Retry = field(default_factory=Retry)
+    retry: Retry = _USUAL
 
     def serialize(self) -> Json:
         return self.payload
@@ -72,6 +74,7 @@ class Timers:
     def __init__(self, scheduler: AsyncScheduler, settings: Settings) -> None:
         self._scheduler = scheduler
         self._settings = settings
+        self._retry = settings.retry
 
     async def start(self) -> None:
         """Sees to it that dead letters are purged when their retention is over; once for all processes."""
@@ -179,15 +182,13 @@ class Timers:
                 return await self.get(timer_id)
             self._refuse_finished(found, "run")
             if found.payload["repeat"] is not None:
-                extra = TimerTask(
-                    f":run:{timer_id}:{secrets.token_hex(8)}", {"run": timer_id}, retry=self._settings.retry
-                )
+                extra = TimerTask(f":run:{timer_id}:{secrets.token_hex(8)}", {"run": timer_id}, retry=self._retry)
                 await self._scheduler.assign_task(extra)
                 return self.view(found)
             if found.state == "running":
                 raise Conflict(f"timer {timer_id!r} is being delivered right now")
             now = _now_ms()
-            task = TimerTask(timer_id, {**found.payload, "due": now}, now / 1000, None, self._settings.retry)
+            task = TimerTask(timer_id, {**found.payload, "due": now}, now / 1000, None, self._retry)
             try:
                 await self._scheduler.assign_task(task, if_version=found.version)
             except TaskChanged:
@@ -252,7 +253,7 @@ class Timers:
         view: Json = {
             "id": task.id,
             "status": status,
-            "time_left": math.ceil(task.time_left) if waiting else 0,
+            "time_left": _whole_seconds(task.time_left) if waiting else 0,
             "due": None if due is None else _iso(due),
             "url": payload["url"],
             "created": _iso(payload["made"]),
@@ -301,7 +302,7 @@ class Timers:
             "print": request.fingerprint,
         }
         execute_on = None if due is None else due / 1000
-        return TimerTask(timer_id, payload, execute_on, request.cron or request.interval, self._settings.retry)
+        return TimerTask(timer_id, payload, execute_on, request.cron or request.interval, self._retry)
 
     async def _write(self, task: TimerTask, version: str) -> None:
         try:
@@ -341,6 +342,11 @@ class Timers:
         status = status_of(found)
         if status in _FINISHED:
             raise Conflict(f"timer {found.id!r} is {status} and cannot be {verb}")
+
+
+def _whole_seconds(left: float) -> int:
+    """Rounded up, but for a moment by which the clocks of this machine and of Redis may differ."""
+    return max(1, math.ceil(left - _CLOCKS_DIFFER_SECONDS)) if left > 0 else 0
 
 
 def _interval(interval: timedelta | Cron | None) -> float | Cron | None:

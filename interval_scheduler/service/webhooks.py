@@ -50,6 +50,7 @@ class Deliverer:
         """`lookup` resolves names instead of the system. To be made on the event loop."""
         self._scheduler = scheduler
         self._settings = settings
+        self._retry = settings.retry
         self._metrics = metrics
         self._signer = Signer(settings.webhook_secrets)
         self._destinations = Destinations(settings.allowed_networks)
@@ -96,7 +97,7 @@ class Deliverer:
             await self._deliver(self._delivery(execution.id, payload, execution, webhook_id))
         elif payload["due"] > _ms(execution.due):
             # An update of which only the first half was written: the timer is not due yet.
-            execution.continue_as(TimerTask(execution.id, payload, payload["due"] / 1000, None, self._settings.retry))
+            execution.continue_as(TimerTask(execution.id, payload, payload["due"] / 1000, None, self._retry))
         else:
             webhook_id = _id(execution.id, payload["made"], payload["armed"])
             await self._deliver(self._delivery(execution.id, payload, execution, webhook_id))
@@ -128,7 +129,8 @@ class Deliverer:
             raise GiveUp(f"the url {error} (attempt {delivery.attempt})") from error
         outcome = "postponed"
         try:
-            async with self._hosts.slot(f"{url.raw_host}:{url.port}"):
+            waited = time.time() - delivery.due / 1000
+            async with self._hosts.slot(f"{url.raw_host}:{url.port}", waited):
                 outcome = "failed"
                 await self._post(delivery, str(joined(url, delivery.timer_id)))
                 outcome = "delivered"
@@ -170,7 +172,7 @@ class Deliverer:
 
     def _failed(self, said: str, attempt: int, asked: float | None = None) -> RetryAfter:
         """A failure to be tried again after the backoff, or later if the receiver asked for that."""
-        own = self._settings.retry.delay_ms(attempt, random.random()) / 1000
+        own = self._retry.delay_ms(attempt, random.random()) / 1000
         return RetryAfter(max(own, min(asked or 0.0, self._settings.max_retry_after_seconds)), said)
 
     async def _rest_of(self, response: aiohttp.ClientResponse) -> str:

@@ -114,7 +114,5 @@ def _is_too_far_ahead(body: Any) -> bool:
     """The one rule that neither JSON Schema nor a format can say: hours, minutes and seconds are bounded in sum."""
     if not isinstance(body, dict):
         return False
-    sum_of_parts = sum(
-        body.get(name, 0) * factor for name, factor in (("hours", 3600), ("minutes", 60), ("seconds", 1))
-    )
-    return bool(sum_of_parts > 30 * DAY)
+    factors = {"hours": 3600, "minutes": 60, "seconds": 1}
+    return bool(sum(body.get(name, 0) * factor for name, factor in factors.items()) > 30 * DAY)
