@@ -140,7 +140,7 @@ def create_app(settings: Settings | None = None, scheduler: Any = None, *, looku
     app.state.process = process
     app.add_middleware(Edge, settings=settings, limit=limit, metrics=metrics)
     _errors(app)
-    _timers(app, process, checker, metrics)
+    _timers(app, process, checker, metrics, settings)
     _batches(app, process, checker, metrics, limit)
     _health(app, process, metrics, settings)
     _document(app, settings)
@@ -176,7 +176,7 @@ def _answers(*codes: int) -> dict[int | str, dict[str, Any]]:
 _WITH_BODY = (408, 413, 415)
 
 
-def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Metrics) -> None:
+def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Metrics, settings: Settings) -> None:
     @app.post(
         "/timers",
         status_code=201,
@@ -188,6 +188,8 @@ def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Me
     )
     async def create_timer(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Makes a timer. Exactly one way to say when; ``interval`` may go with a first time."""
+        if idempotency_key is not None and settings.api_keys:
+            idempotency_key = f"{request.scope[CLIENT]} {idempotency_key}"  # what one client uses is free for others
         view, new = await process.timers.create(checker.timer(request.scope[BODY]), idempotency_key)
         if new:
             metrics.created.inc()

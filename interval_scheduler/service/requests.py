@@ -20,8 +20,8 @@ from .settings import Settings
 
 ID_PATTERN = r"^[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
-PAST_SECONDS = 60
-"""How long ago ``at`` may be: the answer to a request takes its time, and clocks differ."""
+PAST_SECONDS = 3600
+"""How long ago ``at`` may be: clocks differ, and a request that is repeated must find what it made."""
 
 _DURATION = {"hours": 3600, "minutes": 60, "seconds": 1}
 _TIMING = (*_DURATION, "timeout", "at", "interval", "cron")

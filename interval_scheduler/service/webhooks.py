@@ -26,6 +26,8 @@ from .timers import Json, TimerTask, finished, record_task, status_of, sweep
 _DRAIN_SECONDS = 2.0
 """How long the rest of an answer is read for: its status has decided by then."""
 _EXCERPT_BYTES = 200
+_KEEP_ALIVE_SECONDS = 2.0
+"""How long a connection is kept for the next delivery: less than most receivers keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ class Deliverer:
         self._hosts = HostSlots(settings.host_concurrency, max(1, scheduler.options.concurrency // 4))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=CheckedResolver(self._destinations, lookup), limit=0, ttl_dns_cache=10
+                resolver=CheckedResolver(self._destinations, lookup),
+                limit=0,
+                ttl_dns_cache=10,
+                keepalive_timeout=_KEEP_ALIVE_SECONDS,
             ),
             timeout=aiohttp.ClientTimeout(
                 total=settings.total_seconds,
@@ -151,19 +156,24 @@ class Deliverer:
         headers["webhook-fencing-token"] = str(delivery.token)
         headers["webhook-attempt"] = str(delivery.attempt)
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                if 200 <= response.status < 300:
-                    await self._rest_of(response)
-                    return
-                said = f"HTTP {response.status} {response.reason or ''}".rstrip()
-                if excerpt := await self._rest_of(response):
-                    said = f"{said}: {excerpt}"
-                self._refused(response, f"{said} (attempt {delivery.attempt})", delivery.attempt)
+            try:
+                await self._send(url, body, headers, delivery.attempt)
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                # Most likely the receiver closed a kept connection at this very moment: a new one tells.
+                await self._send(url, body, headers, delivery.attempt)
         except (aiohttp.ClientError, DestinationRefused, OSError, ValueError) as error:
             text = "no answer in time" if isinstance(error, TimeoutError) else f"{error or type(error).__name__}"
             raise self._failed(f"{text} (attempt {delivery.attempt})", delivery.attempt) from error
         finally:
             self._metrics.delivery_seconds.observe(max(0.0, time.time() - begin))
+
+    async def _send(self, url: str, body: bytes, headers: dict[str, str], attempt: int) -> None:
+        async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            excerpt = await self._rest_of(response)
+            if not 200 <= response.status < 300:
+                said = f"HTTP {response.status} {response.reason or ''}".rstrip()
+                said = f"{said}: {excerpt}" if excerpt else said
+                self._refused(response, f"{said} (attempt {attempt})", attempt)
 
     def _refused(self, response: aiohttp.ClientResponse, said: str, attempt: int) -> None:
         if response.status == 410:

@@ -16,6 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from interval_scheduler import Postpone
 from interval_scheduler.service import Signer
 from interval_scheduler.service.hosts import HostSlots
+from interval_scheduler.service.limits import new_key
 from interval_scheduler.service.signing import new_secret, parse_secret
 from interval_scheduler.service.timers import TimerTask, finished, record_task
 from interval_scheduler.service.webhooks import retry_after
@@ -135,6 +136,30 @@ async def test_exhausted_timers_are_dead_letters_with_the_last_answer_and_can_be
     assert (await service.call("GET", "/dead-letters"))[1]["dead_letters"] == []
 
 
+async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_service: MakeService) -> None:
+    """A receiver that answers once per connection, and closes it without a word when the next request is sent."""
+    requests: list[bytes] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        requests.append(head)
+        length = next(int(line[15:]) for line in head.splitlines() if line.lower().startswith(b"content-length:"))
+        await reader.readexactly(length)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(once, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    service = await make_service(max_retries=0)
+    for name in ("first", "second"):
+        await service.create(timeout=0.01, url=f"http://127.0.0.1:{port}/", id=name)
+        found = await service.until(name, "completed")
+        assert found["attempts"] == 1
+    assert len(requests) == 2
+    server.close()
+
+
 async def test_gone_stops_at_once(service: Service, receiver: Receiver) -> None:
     receiver.answer = answering(410, "unsubscribed", {"Retry-After": "1"})
     made = await service.create(timeout=0.01, url=receiver.url())
@@ -169,6 +194,17 @@ async def test_an_idempotency_key_makes_one_timer(service: Service, receiver: Re
     status, answer = await service.call("POST", "/timers", body | {"message": 2}, headers=key)
     assert status == 409
     assert "another request" in answer["error"]
+
+
+async def test_idempotency_keys_of_clients_are_apart(make_service: MakeService, receiver: Receiver) -> None:
+    (one, configured_one), (two, configured_two) = new_key("one"), new_key("two")
+    service = await make_service(api_keys=(configured_one, configured_two))
+    ids = set()
+    for key in (one, two, one):
+        headers = {"Idempotency-Key": "1", "Authorization": f"Bearer {key}"}
+        _, made = await service.call("POST", "/timers", {"timeout": 60, "url": receiver.url()}, headers=headers)
+        ids.add(made["id"])
+    assert len(ids) == 2
 
 
 async def test_an_own_id_is_used_once(service: Service, receiver: Receiver) -> None:
