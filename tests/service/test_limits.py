@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +98,9 @@ def test_wrong_settings_are_named(field: str, value: Any) -> None:
 def test_secrets_are_not_shown() -> None:
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     assert secret not in repr(Settings(webhook_secrets=(secret,)))
+
+
+def test_the_documentation_names_every_setting() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    for option in fields(Settings):
+        assert f"`{option.name.upper()}`" in text, option.name

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from interval_scheduler.service.destinations import DestinationRefused, Destinations
+from tests.servers import RedisServer
 from tests.service.conftest import MakeService, Receiver, Service
 from tests.tasks import eventually
 
@@ -455,3 +456,33 @@ async def test_deleted_timers_leave_nothing(service: Service, receiver: Receiver
     await service.create(timeout=0.01, url=receiver.url(), id="mine")
     await eventually(lambda: len(receiver.seen) == 2)
     assert receiver.seen[0].id != receiver.seen[1].id
+
+
+async def test_without_redis_requests_are_answered_and_work_again_with_it(
+    own_servers: list[RedisServer], make_service: MakeService
+) -> None:
+    instances = [{"url": server.url, "name": f"own-{number}"} for number, server in enumerate(own_servers)]
+    options = {"storage": {"instances": instances, "reconnect_interval_seconds": 0.05}}
+    service = await make_service(scheduler=options, deliver=False)
+    await service.create(seconds=60, url="http://127.0.0.1/", id="kept")
+    for server in own_servers:
+        server.kill()
+    for method, path, body in (
+        ("POST", "/timers", {"seconds": 60, "url": "http://127.0.0.1/"}),
+        ("GET", "/timers/kept", None),
+        ("GET", "/timers", None),
+        ("DELETE", "/timers/kept", None),
+    ):
+        status, answer = await service.call(method, path, body)
+        assert status == 503, path
+        assert "cannot be reached" in answer["error"]
+    status, answer = await service.call("POST", "/batch/delete", {"ids": ["kept"]})
+    assert (status, answer["results"][0]["status_code"]) == (200, 503)
+    assert (await service.call("GET", "/ping"))[0] == 200
+    for server in own_servers:
+        server.start()
+
+    async def back() -> bool:
+        return (await service.call("GET", "/timers/kept"))[0] == 200
+
+    await eventually(back)
