@@ -45,6 +45,8 @@ class ServiceProcess:
         self._metrics = metrics
         self._lookup = lookup
         self._deliverer: Deliverer | None = None
+        self.failure: SchedulerError | None = None
+        """What kept it from starting."""
         self._scheduler: AsyncScheduler | None = None
         self._timers: Timers | None = None
 
@@ -71,7 +73,8 @@ class ServiceProcess:
                     log.warning("webhooks are not signed: set TIMER_SERVICE_WEBHOOK_SECRETS")
                 self._deliverer = Deliverer(scheduler, self._settings, self._metrics, self._lookup)
                 await scheduler.start_task_execute(self._deliverer.handle)
-        except BaseException:
+        except BaseException as error:
+            self.failure = error if isinstance(error, SchedulerError) else None
             await self._close()
             raise
         return self

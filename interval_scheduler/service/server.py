@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -26,8 +27,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
     """Serves the API, and delivers unless the settings say otherwise, until SIGTERM or SIGINT; the exit code."""
+    app = create_app(settings, scheduler)
     config = uvicorn.Config(
-        create_app(settings, scheduler),
+        app,
         host=host,
         port=port,
         log_level="warning",
@@ -38,8 +40,21 @@ def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
         limit_concurrency=_MOST_CONNECTIONS,
     )
     server = _Server(config)
-    server.run()
+    logging.getLogger("uvicorn.error").addFilter(_StartFailed())
+    try:
+        server.run()
+    except SystemExit:
+        if app.state.process.failure is not None:
+            raise app.state.process.failure from None
+        raise
     return 0 if server.started else 1
+
+
+class _StartFailed(logging.Filter):
+    """Drops the traceback of a failed start: the command says in a sentence what failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(("Traceback", "Application startup failed"))
 
 
 class _Server(uvicorn.Server):

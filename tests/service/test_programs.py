@@ -253,6 +253,11 @@ def test_what_is_configured_wrong_is_named() -> None:
     result = run("serve", TIMER_SERVICE_RATE_BURST="0", TIMER_SERVICE_WEBHOOK_SECRETS="whsec_x")
     assert "rate_burst is 0: use 1 to" in result.stderr
     assert "webhook_secrets number 1" in result.stderr
+    for command in ("serve", "deliver"):
+        result = run(command, "--url", "redis://127.0.0.1:1")
+        assert result.returncode == 1
+        assert f"interval-scheduler {command}: Redis instance '127.0.0.1:1/0' is unavailable" in result.stderr
+        assert "Traceback" not in result.stderr
     result = run("serve", "--host", "0.0.0.0")
     assert result.returncode == 1
     assert "TIMER_SERVICE_API_KEYS" in result.stderr
