@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -21,6 +22,8 @@ from .signing import parse_secret
 
 DAY = 86_400
 PREFIX = "TIMER_SERVICE_"
+_FROM_KUBERNETES = re.compile(PREFIX + r"(HOST|PORT(_.*)?)")
+"""What Kubernetes sets in every container beside a service that is called "timer"."""
 SCHEDULER_DEFAULTS: Mapping[str, Any] = {
     "instances": ["embedded://timer-service-data"],
     "namespace": "timers",
@@ -157,7 +160,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     problems: list[str] = []
     values: dict[str, Any] = {}
     for variable, text in variables.items():
-        if not variable.startswith(PREFIX):
+        if not variable.startswith(PREFIX) or _FROM_KUBERNETES.fullmatch(variable):
             continue
         option = known.get(variable)
         if option is None:

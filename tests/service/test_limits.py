@@ -78,6 +78,8 @@ def test_settings_come_from_the_environment() -> None:
             "TIMER_SERVICE_ALLOWED_NETWORKS": "10.0.0.0/8, fd00::/8",
             "TIMER_SERVICE_API_KEYS": f"a:{'0' * 64} b:{'1' * 64}",
             "OTHER": "x",
+            "TIMER_SERVICE_HOST": "10.96.0.17",
+            "TIMER_SERVICE_PORT_8000_TCP_ADDR": "10.96.0.17",
         },
         rate_burst=3,
     )

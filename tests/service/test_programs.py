@@ -246,9 +246,11 @@ def test_keys_and_secrets_are_printed_and_fit() -> None:
 
 
 def test_what_is_configured_wrong_is_named() -> None:
-    result = run("serve", TIMER_SERVICE_PORT="5", TIMER_SERVICE_MAX_BATCH="many", TIMER_SERVICE_API_KEYS="shop:secret")
+    result = run(
+        "serve", TIMER_SERVICE_API_KEY="5", TIMER_SERVICE_MAX_BATCH="many", TIMER_SERVICE_API_KEYS="shop:secret"
+    )
     assert result.returncode == 1
-    for said in ("PORT is unknown", "MAX_BATCH is wrong", "API_KEYS is wrong"):
+    for said in ("API_KEY is unknown", "MAX_BATCH is wrong", "API_KEYS is wrong"):
         assert f"TIMER_SERVICE_{said}" in result.stderr
     result = run("serve", TIMER_SERVICE_RATE_BURST="0", TIMER_SERVICE_WEBHOOK_SECRETS="whsec_x")
     assert "rate_burst is 0: use 1 to" in result.stderr
