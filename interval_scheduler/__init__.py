@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import AssignFailed as AssignFailed
     from .errors import CorruptRecord as CorruptRecord
     from .errors import EmbeddedServerError as EmbeddedServerError
+    from .errors import GiveUp as GiveUp
     from .errors import InvalidOptions as InvalidOptions
     from .errors import InvalidTask as InvalidTask
     from .errors import LeaseLost as LeaseLost
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from .errors import NotAcceptingTasks as NotAcceptingTasks
     from .errors import PartitionUnavailable as PartitionUnavailable
     from .errors import PayloadTooLarge as PayloadTooLarge
+    from .errors import Postpone as Postpone
+    from .errors import RetryAfter as RetryAfter
     from .errors import SchedulerClosed as SchedulerClosed
     from .errors import SchedulerError as SchedulerError
+    from .errors import TaskChanged as TaskChanged
     from .errors import TopologyMismatch as TopologyMismatch
     from .errors import UnsuitableServer as UnsuitableServer
     from .locks import AsyncLock as AsyncLock
@@ -53,6 +57,7 @@ _HOMES = {
         "AssignFailed",
         "CorruptRecord",
         "EmbeddedServerError",
+        "GiveUp",
         "InvalidOptions",
         "InvalidTask",
         "LeaseLost",
@@ -60,8 +65,11 @@ _HOMES = {
         "NotAcceptingTasks",
         "PartitionUnavailable",
         "PayloadTooLarge",
+        "Postpone",
+        "RetryAfter",
         "SchedulerClosed",
         "SchedulerError",
+        "TaskChanged",
         "TopologyMismatch",
         "UnsuitableServer",
     ),

@@ -111,10 +111,10 @@ class AsyncScheduler(BaseScheduler):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    async def assign_task(self, task: Task) -> bool:
+    async def assign_task(self, task: Task, if_version: str | None = None) -> bool:
         """See `Scheduler.assign_task`."""
         self._require_accepting()
-        return await self._run((await self._operations()).assign_task(task))
+        return await self._run((await self._operations()).assign_task(task, if_version))
 
     async def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
         """See `Scheduler.assign_tasks`."""
@@ -207,10 +207,10 @@ class AsyncScheduler(BaseScheduler):
         self._require_accepting()
         return await self._run((await self._operations()).retry_dead_tasks(ids))
 
-    async def purge_dead_tasks(self) -> int:
+    async def purge_dead_tasks(self, before: datetime | float | None = None) -> int:
         """See `Scheduler.purge_dead_tasks`."""
         self._require_accepting()
-        return await self._run((await self._operations()).purge_dead_tasks())
+        return await self._run((await self._operations()).purge_dead_tasks(before))
 
     async def verify(self, progress: Callable[[int], None] | None = None) -> Audit:
         """See `Scheduler.verify`."""

@@ -7,6 +7,7 @@ redis-py's and msgpack's own exceptions never leak out: they are the ``__cause__
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 class SchedulerError(Exception):
@@ -138,3 +139,52 @@ class LockNotAcquired(SchedulerError):
 
 class EmbeddedServerError(SchedulerError):
     """A private Redis server could not be found or started. The message says how to get one."""
+
+
+class TaskChanged(SchedulerError):
+    """``assign_task(task, if_version=…)`` found another version, or a task where there should be none.
+
+    Nothing was written: peek again and decide on what is there now.
+    """
+
+    def __init__(self, task_id: str, if_version: str) -> None:
+        expected = f"to be of version {if_version!r}" if if_version else "not to exist"
+        super().__init__(f"task {task_id!r} was expected {expected}, and is not so; nothing was written: peek again.")
+        self.task_id = task_id
+
+
+class HandlerVerdict(SchedulerError):
+    """Base of what a handler raises to say itself what becomes of its run."""
+
+
+class RetryAfter(HandlerVerdict):
+    """Raised by a handler: the run failed, and its retry comes after `seconds` instead of the policy's backoff.
+
+    It counts as an attempt: without one left the occurrence becomes a dead letter. `message` is kept as its error.
+    """
+
+    def __init__(self, seconds: float | timedelta, message: str = "") -> None:
+        self.seconds = _verdict_seconds("RetryAfter", seconds)
+        super().__init__(message or f"asked to be retried after {self.seconds:g} s")
+
+
+class GiveUp(HandlerVerdict):
+    """Raised by a handler: the run failed for good. The occurrence becomes a dead letter without further retries."""
+
+
+class Postpone(HandlerVerdict):
+    """Raised by a handler that cannot take the task right now: it runs again after `seconds`.
+
+    Nothing failed: it does not count as an attempt, and says nothing about the task.
+    """
+
+    def __init__(self, seconds: float | timedelta) -> None:
+        self.seconds = _verdict_seconds("Postpone", seconds)
+        super().__init__(f"postponed for {self.seconds:g} s")
+
+
+def _verdict_seconds(owner: str, given: object) -> float:
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 366 * 86_400:
+        raise InvalidTask(owner, "seconds", f"is {given!r}", "use seconds or a timedelta from 0 to a year")
+    return float(seconds)

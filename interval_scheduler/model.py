@@ -73,6 +73,8 @@ class ScheduledTask:
     attempt: int
     """The number of the run that is live or comes next, 1 for the first; of a dead letter the last that was allowed."""
     last_error: str | None = None
+    version: str = ""
+    """Changes whenever the task is assigned, moved, asked to run or replaced, not by its runs; "" of a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)

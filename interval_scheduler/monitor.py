@@ -105,15 +105,24 @@ class _Listener:
         self._channels: set[str] = set()
         self._unheard: set[str] = set()
         self._pubsub: Any = None
+        self._ready = False
+        """Whether the connection is made and takes changes: until then `connect` sees to all channels."""
         self.receive: Callable[[str, bytes], None] | None = None
         self.connected: Callable[[], None] | None = None
 
     async def connect(self) -> None:
         await asyncio.to_thread(self._endpoint.open)
         self._pubsub = self._endpoint.pubsub()
-        self._unheard = set(self._channels)
+        channels = set(self._channels)
+        self._unheard = set(channels)
         try:
-            await self._pubsub.subscribe(self._base, *self._channels)
+            await self._pubsub.subscribe(self._base, *channels)
+            # A worker that starts while its connection is being made asks for channels that were not known above.
+            while late := self._channels - channels:
+                channels |= late
+                self._unheard |= late
+                await self._pubsub.subscribe(*late)
+            self._ready = True
             await asyncio.wait_for(self._pubsub.get_message(timeout=PONG_SECONDS), PONG_SECONDS + 1)
         except Exception:
             await asyncio.to_thread(self._endpoint.revive)
@@ -151,8 +160,8 @@ class _Listener:
         gone, new = self._channels - channels, channels - self._channels
         self._channels = channels
         pubsub = self._pubsub
-        if pubsub is None or pubsub.connection is None or not pubsub.connection.is_connected:
-            return  # the next connect subscribes to all of them
+        if not self._ready or pubsub.connection is None or not pubsub.connection.is_connected:
+            return  # the connect that is under way, or the next one, subscribes to all of them
         try:
             if new:
                 self._unheard |= new
@@ -169,6 +178,7 @@ class _Listener:
 
     async def disconnect(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
+        self._ready = False
         if pubsub is not None:
             await pubsub.aclose()
             await pubsub.connection_pool.disconnect()

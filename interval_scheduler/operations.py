@@ -11,7 +11,7 @@ from . import commands
 from .calls import BATCH_TASKS, Ahead, Operation, batches
 from .commands import Command, Partition, Reply
 from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
-from .errors import AssignFailed, InvalidTask, PartitionUnavailable
+from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TaskChanged
 from .model import AssignResult
 from .options import Options
 from .reading import Reading
@@ -42,11 +42,19 @@ class Operations(Reading):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def assign_task(self, task: object) -> Operation[bool]:
+    def assign_task(self, task: object, if_version: str | None = None) -> Operation[bool]:
         prepared = self._prepare(task)
         home = self._layout.home(prepared.id)
-        [reply] = yield [self._assign(home, [prepared], self._world.token())]
-        return bool(self._answer(home, reply)[2] == b"c")
+        operation = self._world.token()
+        if if_version is not None:
+            if not isinstance(if_version, str) or " " in if_version:
+                raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
+            operation += f" {if_version}"
+        [reply] = yield [self._assign(home, [prepared], operation)]
+        answer = self._answer(home, reply)[2]
+        if answer == b"x":
+            raise TaskChanged(prepared.id.decode(), if_version or "")
+        return bool(answer == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
         _require_several(tasks, "assign_tasks", "assign_task")
@@ -187,11 +195,12 @@ class Operations(Reading):
                 revived += self._answer(partition, reply)[2].count(b"1")
         return revived
 
-    def purge_dead_tasks(self) -> Operation[int]:
+    def purge_dead_tasks(self, before: object = None) -> Operation[int]:
+        until = parse_execute_on(before, "purge_dead_tasks", "before")
         purged = 0
         for partition in self._layout.partitions:
             while True:
-                [reply] = yield [self._call(partition, "purge", CLEAR_STEP)]
+                [reply] = yield [self._call(partition, "purge", CLEAR_STEP, "+inf" if until is None else f"({until}")]
                 count = self._answer(partition, reply)[2]
                 purged += count
                 if count < CLEAR_STEP:

@@ -191,6 +191,7 @@ def _task_view(task_id: bytes, header: Header, definition: Definition, state: St
         state,
         header.attempt + 1,
         definition.error,
+        header.revision,
     )
 
 

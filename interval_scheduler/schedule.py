@@ -345,8 +345,8 @@ def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, m
     return milliseconds
 
 
-def parse_execute_on(value: Any, owner: str) -> int | None:
-    """``Task.execute_on`` as ms, rounded up so that nothing is early; None stays None.
+def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int | None:
+    """``Task.execute_on``, or another time, as ms, rounded up so that nothing is early; None stays None.
 
     Raises:
         InvalidTask: for a naive datetime, other types, and times before 1970 or after 9999.
@@ -357,13 +357,13 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
         return quick
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise InvalidTask(owner, "execute_on", "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
+            raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
         # Not by way of astimezone, which overflows in the first and last hours of the calendar.
         microseconds = (value - _EPOCH) // timedelta(microseconds=1)
         negative = microseconds < 0
     else:
         fix = "use an aware datetime, unix seconds, or None for as soon as possible"
-        seconds = _finite(value, owner, "execute_on", fix)
+        seconds = _finite(value, owner, field, fix)
         # A float stands for the shortest decimal that reads back as it; what differs from that, and what is below a
         # microsecond, is noise and not a later time.
         exact = Decimal(float.__repr__(seconds)) if isinstance(seconds, float) else seconds
@@ -374,7 +374,7 @@ def parse_execute_on(value: Any, owner: str) -> int | None:
         fix = "use a time from 1970 to 9999"
         if MAX_MS < milliseconds <= MAX_MS * 1000:
             fix += " (in seconds, not milliseconds?)"
-        raise InvalidTask(owner, "execute_on", f"is {shown(value)}", fix)
+        raise InvalidTask(owner, field, f"is {shown(value)}", fix)
     return milliseconds
 
 

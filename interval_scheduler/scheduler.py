@@ -172,20 +172,24 @@ class Scheduler(BaseScheduler):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def assign_task(self, task: Task) -> bool:
+    def assign_task(self, task: Task, if_version: str | None = None) -> bool:
         """Schedules a task, in one atomic step. True: it is new; False: its id existed and was updated.
 
         An update replaces payload, interval and options; the pending occurrence keeps its time, and the new interval
         counts after it. While the task runs, what was assigned is what follows the run.
 
+        With `if_version`, it is written only while the task is as it was peeked (`ScheduledTask.version`), or, with
+        ``""``, only while there is no live task of this id.
+
         Raises:
             NotAcceptingTasks: before `start_task_accept`.
             InvalidTask: naming the wrong member; nothing was written.
             PayloadTooLarge: an `InvalidTask`, for a payload above ``max_payload_bytes``.
+            TaskChanged: `if_version` does not hold; nothing was written.
             PartitionUnavailable: its instance cannot be reached; repeating is safe.
         """
         self._require_accepting()
-        return self._run(self._operations.assign_task(task))
+        return self._run(self._operations.assign_task(task, if_version))
 
     def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
         """Schedules any number of tasks, streamed in batches; each batch is refused whole or written.
@@ -311,10 +315,10 @@ class Scheduler(BaseScheduler):
         self._require_accepting()
         return self._run(self._operations.retry_dead_tasks(ids))
 
-    def purge_dead_tasks(self) -> int:
-        """Deletes all dead letters; says how many."""
+    def purge_dead_tasks(self, before: datetime | float | None = None) -> int:
+        """Deletes all dead letters, or those whose last failure was `before` a time; says how many."""
         self._require_accepting()
-        return self._run(self._operations.purge_dead_tasks())
+        return self._run(self._operations.purge_dead_tasks(before))
 
     def verify(self, progress: Callable[[int], None] | None = None) -> Audit:
         """Checks every invariant of what is stored, in bounded steps, while everybody goes on. Changes nothing.

@@ -49,10 +49,21 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Successor:
+    """What takes the place of a task whose run ended well, because its handler said so. Times in ms."""
+
+    slot: int
+    due: int
+    revision: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of a run; `error` for a failed or abandoned one, and the `exception` its handler raised.
 
-    One released for later waits `delay` ms; one whose occurrence is not due yet waits until `due`.
+    One released for later waits `delay` ms; one whose occurrence is not due yet waits until `due`. A failed one is
+    repeated after `pause` ms where its handler said when.
     """
 
     end: End
@@ -60,6 +71,8 @@ class Outcome:
     delay: int = 0
     due: int = 0
     exception: BaseException | None = None
+    pause: int | None = None
+    successor: Successor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +168,14 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     if outcome.end is End.FAILED and not superseded:
         attempt = header.attempt + 1
         if definition.retry.allows(attempt):
-            return _repeated(live, attempt, outcome.error, now, random)
+            return _repeated(live, attempt, outcome, now, random)
     dead = b""
     if outcome.end in (End.FAILED, End.ABANDONED) and not superseded:
         dead = with_error(definition, outcome.error)
+    successor = None if superseded or EXTRA in header.flags else outcome.successor
+    if successor is not None:
+        replaced = Header(SCHEDULED, successor.due, successor.revision, 0, successor.slot)
+        return Settlement(replaced, successor.body)
     following = _following(live)
     if RUN_NOW in header.flags:
         following = _extra_first(following, header, now)
@@ -189,13 +206,15 @@ def _released(live: Live, outcome: Outcome, now: int) -> Header:
     return header.moved(state=SCHEDULED, token=0, flags=flags)
 
 
-def _repeated(live: Live, attempt: int, error: str, now: int, random: float) -> Settlement:
+def _repeated(live: Live, attempt: int, outcome: Outcome, now: int, random: float) -> Settlement:
     header = live.header
-    delay = 0 if RUN_NOW in header.flags else live.definition.retry.delay_ms(attempt, random)
+    delay = live.definition.retry.delay_ms(attempt, random) if outcome.pause is None else outcome.pause
+    if RUN_NOW in header.flags:
+        delay = 0
     kept = header.follow if EXTRA in header.flags else ""
     flags = _without(header.flags, RUN_NOW, UNCONFIRMED, UNCONFIRMED_LAPSE)
     again = Header(RETRYING, now + delay, header.revision, 0, live.slot, attempt, 0, flags, kept)
-    return Settlement(again, with_error(live.definition, error))
+    return Settlement(again, with_error(live.definition, outcome.error))
 
 
 def _following(live: Live) -> Header | None:

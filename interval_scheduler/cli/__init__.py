@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import SchedulerError
-from . import audit, doctor
+from . import audit, doctor, service
 from .arguments import DEFAULTS, add_namespace_arguments
 
 
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.set_defaults(run=_run_worker)
     doctor.register(commands)
     audit.register(commands)
+    service.register(commands)
     return parser
 
 

@@ -3,16 +3,18 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] operation  text  id of this call, which becomes the revision of what it writes
+-- ARGV[3] operation  text  id of this call, which becomes the revision of what it writes; after a blank, the revision that the tasks must have, '' for none
 -- ARGV[4...] tasks  id, when, delay, body  when: '=ms' explicit slot, '~ms' or '~' (now) as soon as possible; delay: ms of jitter
--- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per task: c created, u updated
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per task: c created, u updated, x another revision
 -- Keeps: an existing task keeps its pending time; a running one keeps running, and what is assigned follows the run;
 --        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
 --! include partition
 --! include record
 --! include buckets
 --! include hint
-local operation = ARGV[3]
+local operation, condition = ARGV[3], nil
+local blank = string.find(operation, ' ', 1, true)
+if blank then operation, condition = string.sub(operation, 1, blank - 1), string.sub(operation, blank + 1) end
 local ids = {}
 for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
@@ -24,7 +26,9 @@ for i = 1, #ids do
   local id, kind = ids[i], string.sub(ARGV[at + 1], 1, 1)
   local slot = string.sub(ARGV[at + 1], 2)
   if slot == '' then slot = text(now) end
-  if not found[i] then
+  if not found[i] and condition and condition ~= '' then
+    answers[i] = 'x'
+  elseif not found[i] then
     answers[i] = 'c'
     local due, moment = slot, tonumber(slot)
     if ARGV[at + 2] ~= '' then
@@ -41,6 +45,8 @@ for i = 1, #ids do
       answers[i] = 'c'
     elseif revision == operation then
       answers[i] = 'u'
+    elseif condition and condition ~= revision then
+      answers[i] = 'x'
     else
       answers[i] = 'u'
       if state == 'r' and follow == '' and not string.find(flags, 'x', 1, true) then follow = kind .. slot end

@@ -4,10 +4,11 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] limit  letters  most to delete in this step
+-- ARGV[4] until  ms  '+inf', or '(' and the time of last failure from which on letters stay
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, how many were deleted
 -- Keeps: no live task is touched.
 --! include partition
-local ids = redis.call('ZRANGE', prefix .. 'dead', 0, ARGV[3] - 1)
+local ids = redis.call('ZRANGEBYSCORE', prefix .. 'dead', '-inf', ARGV[4], 'LIMIT', 0, ARGV[3])
 if #ids > 0 then
   redis.call('ZREMRANGEBYRANK', prefix .. 'dead', 0, #ids - 1)
   redis.call('HDEL', prefix .. 'dead-records', unpack(ids))

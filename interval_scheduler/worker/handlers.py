@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from ..errors import InvalidOptions
+from ..errors import GiveUp, InvalidOptions, Postpone, RetryAfter
 from ..settlement import End, Outcome
 from .run import Execution, Run, enter, leave
 
@@ -110,7 +110,7 @@ class CoroutineRunners:
                 raise
             outcome = Outcome(End.FAILED, _timeout_text(run) if timed_out else "cancelled")
         except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
-            outcome = Outcome(End.FAILED, describe(error), exception=error)
+            outcome = _verdict(error)
         finally:
             leave(token)
             run.cancel = None
@@ -184,7 +184,7 @@ class ThreadRunners:
                 # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
                 asyncio.run(_await(result))
         except BaseException as error:
-            outcome = Outcome(End.FAILED, describe(error), exception=error)
+            outcome = _verdict(error)
         finally:
             leave(token)
         limit = run.definition.timeout
@@ -226,6 +226,17 @@ async def _await(awaitable: Awaitable[Any]) -> None:
     await awaitable
 
 
+def _verdict(error: BaseException) -> Outcome:
+    """What becomes of a run whose handler raised `error`."""
+    if isinstance(error, Postpone):
+        return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
+    if isinstance(error, GiveUp):
+        return Outcome(End.ABANDONED, _bounded(str(error)), exception=error)
+    if isinstance(error, RetryAfter):
+        return Outcome(End.FAILED, _bounded(str(error)), exception=error, pause=round(error.seconds * 1000))
+    return Outcome(End.FAILED, describe(error), exception=error)
+
+
 def _timeout_text(run: Run) -> str:
     return f"TimeoutError: ran longer than its timeout of {(run.definition.timeout or 0) / 1000:g} s"
 
@@ -236,6 +247,10 @@ def describe(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except BaseException:  # whatever its __str__ does
         text = type(error).__name__
+    return _bounded(text)
+
+
+def _bounded(text: str) -> str:
     return text.encode("utf-8", "replace").decode()[:2000]
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from ..commands import Partition
 from ..definition import Definition
 from ..errors import LeaseLost, SchedulerError
-from ..model import to_datetime
+from ..model import Task, to_datetime
 from ..record import Header
+from ..settlement import Successor
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,9 @@ class Run:
     cancel: Callable[[], object] | None = field(default=None, repr=False)
     """Stops the handler, where it is a coroutine that is under way."""
 
+    successor: Successor | None = None
+    """What takes the place of the task if this run ends well."""
+
     @property
     def key(self) -> tuple[bytes, int]:
         return self.id, self.header.token
@@ -51,15 +55,17 @@ class Run:
 class Execution:
     """What a handler can learn about its run: see `current_execution`."""
 
-    __slots__ = ("_extend", "_lease_deadline", "_run")
+    __slots__ = ("_extend", "_lease_deadline", "_prepare", "_run")
 
     def __init__(
         self,
         run: Run,
         lease_deadline: Callable[[Run], datetime],
         extend: Callable[[Run, float | timedelta | None], bool],
+        prepare: Callable[[Run, Task], Successor],
     ) -> None:
         self._run = run
+        self._prepare = prepare
         self._lease_deadline = lease_deadline
         self._extend = extend
 
@@ -72,6 +78,11 @@ class Execution:
     def due(self) -> datetime:
         """When this occurrence was due (aware, UTC)."""
         return to_datetime(self._run.due)
+
+    @property
+    def slot(self) -> datetime:
+        """The place of this occurrence on the grid (aware, UTC): the same in all its attempts, wherever it is moved."""
+        return to_datetime(self._run.slot)
 
     @property
     def attempt(self) -> int:
@@ -113,6 +124,18 @@ class Execution:
                 f"the run of {self.id!r} with token {self.fencing_token} lost its lease, or its task was removed; "
                 "stop working on it: its outcome is dropped"
             )
+
+    def continue_as(self, task: Task) -> None:
+        """Makes `task`, of the same id, what follows this run if it ends well: payload, time, interval and options.
+
+        It is written in the very step that ends the run, and only if the run still owns its task. What was assigned,
+        moved or removed while the run was live wins over it. Called again, the newest one counts.
+
+        Raises:
+            InvalidTask: for a task of another id, or one that could not be assigned either.
+            SchedulerError: where runs are confirmed by hand.
+        """
+        self._run.successor = self._prepare(self._run, task)
 
 
 _current: contextvars.ContextVar[Execution] = contextvars.ContextVar("interval_scheduler_execution")

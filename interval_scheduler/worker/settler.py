@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..calls import batches
@@ -118,7 +119,8 @@ class Settler:
             self._log.write("error", "a task was changed to something this version cannot read", error=str(error))
             self._refused(run)
             return
-        self._queue.append((run, outcome))
+        # What was asked for while the run was live wins over what its handler wanted to follow.
+        self._queue.append((run, replace(outcome, successor=None)))
 
     def _command(self, chunk: Sequence[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
         args: list[Any] = [self._lease_ms]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .. import keys
 from ..cancelling import cancel_all
 from ..commands import Partition
-from ..definition import UNREAD, decode_body
-from ..errors import CorruptRecord, InvalidOptions, PartitionUnavailable, SchedulerError
+from ..definition import UNREAD, decode_body, prepare, task_id_of
+from ..errors import CorruptRecord, HandlerVerdict, InvalidOptions, InvalidTask, PartitionUnavailable, SchedulerError
 from ..events import Events, Log
-from ..model import Event, to_datetime
+from ..model import Event, Task, to_datetime
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
-from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, begin
+from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
 from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
@@ -322,7 +324,8 @@ class Worker:
         else:
             if run.suspect:
                 self._suspect = run
-            self._runner.submit(run, Execution(run, self._lease_deadline, self._keepers[run.partition.instance].extend))
+            extend = self._keepers[run.partition.instance].extend
+            self._runner.submit(run, Execution(run, self._lease_deadline, extend, self._successor))
 
     def _report_unread(self, task_id: bytes, error: CorruptRecord) -> None:
         """What this version cannot read is put back as it is, for a worker that can, as in a rolling deploy."""
@@ -337,10 +340,12 @@ class Worker:
     def _ended(self, run: Run, outcome: Outcome) -> None:
         if self._manual and outcome.end is End.DONE:
             outcome = Outcome(End.UNCONFIRMED)
+        if outcome.end is End.DONE and run.successor is not None:
+            outcome = replace(outcome, successor=run.successor)
         if outcome.end is End.FAILED:
-            self._log.write(
-                "warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=outcome.exception
-            )
+            # What a handler said on purpose needs no traceback.
+            trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
+            self._log.write("warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=trace)
         self._finish(run, outcome)
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
@@ -394,6 +399,20 @@ class Worker:
 
     def _lease_deadline(self, run: Run) -> datetime:
         return datetime.fromtimestamp(self._world.time() + run.deadline - self._world.monotonic(), UTC)
+
+    def _successor(self, run: Run, task: Task) -> Successor:
+        """Checks and encodes what a handler wants to follow. Called in handlers' threads too."""
+        if self._manual:
+            raise SchedulerError(
+                'continue_as() needs confirm="auto": a run that is confirmed by hand ends apart from its handler; '
+                "assign the task instead."
+            )
+        if task_id_of(task) != run.id:
+            raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.id.decode()!r}", "keep the id")
+        now = int(self._world.script_now() or math.ceil(self._world.time() * 1000))
+        prepared = prepare(task, self._options.max_payload_bytes, lambda: now)
+        slot = int(prepared.when[1:] or now)
+        return Successor(slot, slot + prepared.delay, self._world.token(), prepared.body)
 
     def _failed(self, instance: str, error: Exception) -> None:
         if not isinstance(error, PartitionUnavailable):

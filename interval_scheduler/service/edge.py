@@ -1,0 +1,137 @@
+"""What every request passes before a route sees it: who asks, how often, and with what body. Plain ASGI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ..errors import InvalidTask, SchedulerError
+from .body import ClientGone, check_headers, parse_json, read_body
+from .errors import InvalidRequest, ServiceError
+from .limits import RateLimit, client_of
+from .metrics import Metrics
+from .settings import Settings
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = frozenset({"/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
+"""Paths that tell nothing of any timer: no key, no limit."""
+BODY, CLIENT = "timer_service.body", "timer_service.client"
+
+
+class Unauthorized(ServiceError):
+    """401."""
+
+    status = 401
+
+
+class TooManyRequests(ServiceError):
+    """429."""
+
+    status = 429
+
+
+class Edge:
+    """Middleware. Puts the parsed body and the client's name into the scope, and answers what goes wrong."""
+
+    def __init__(self, app: App, settings: Settings, limit: RateLimit, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._limit = limit
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        extra: dict[str, str] = {}
+        begun = False
+
+        async def reply(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+                ]
+                self._metrics.requests.labels(_method(scope), str(message["status"])).inc()
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, extra)
+            await self._app(scope, receive, reply)
+        except ClientGone:
+            return
+        except ServiceError as error:
+            await answer(reply, error)
+        except Exception:
+            if not begun:
+                await answer(reply, ServiceError("something went wrong here; repeat it with the same Idempotency-Key"))
+            raise
+
+    async def _admit(self, scope: Scope, receive: Receive, extra: dict[str, str]) -> None:
+        if scope["path"] in OPEN:
+            return
+        headers = dict(scope["headers"])
+        client = scope[CLIENT] = self._client(scope, headers, extra)
+        allowance = self._limit.take(client)
+        extra |= allowance.headers()
+        if not allowance.allowed:
+            self._metrics.limited.inc()
+            wait = allowance.retry_after
+            raise TooManyRequests(
+                f"rate limit exceeded: {client} may ask {self._settings.rate_limit:,g} times per second, "
+                f"{self._settings.rate_burst:,} at once; try again in {wait} s"
+            )
+        if _wants_body(scope):
+            check_headers(headers, self._settings.max_body_bytes)
+            body = await read_body(receive, self._settings.max_body_bytes, self._settings.body_seconds)
+            scope[BODY] = parse_json(body)
+
+    def _client(self, scope: Scope, headers: dict[bytes, bytes], extra: dict[str, str]) -> str:
+        if not self._settings.api_keys:
+            return str((scope.get("client") or ("somebody",))[0])
+        scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        name = client_of(key.strip(), self._settings.api_keys) if scheme.lower() == "bearer" else None
+        if name is None:
+            extra["WWW-Authenticate"] = 'Bearer realm="timers"'
+            raise Unauthorized("an API key is missing or unknown: send it as Authorization: Bearer <key>")
+        return name
+
+
+class Unavailable(ServiceError):
+    """503."""
+
+    status = 503
+
+
+def _wants_body(scope: Scope) -> bool:
+    method, path = scope["method"], scope["path"]
+    if method == "PUT":
+        return bool(path.startswith("/timers/")) and path.count("/") == 2
+    return method == "POST" and path in ("/timers", "/batch/create", "/batch/delete")
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in ("GET", "POST", "PUT", "DELETE") else "other"
+
+
+def from_scheduler(error: SchedulerError) -> ServiceError:
+    """What an error of the scheduler is answered as: nearly all mean that Redis cannot be used right now."""
+    if isinstance(error, InvalidTask):
+        return InvalidRequest(str(error))
+    return Unavailable(f"timers cannot be reached right now; repeating with an Idempotency-Key is safe: {error}")
+
+
+async def answer(send: Send, error: ServiceError) -> None:
+    """Sends an error as JSON."""
+    body = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "replace")
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,117 @@
+"""One process of the service: its scheduler, its timers and, unless told otherwise, its deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import structlog
+
+from ..async_scheduler import AsyncScheduler
+from ..errors import SchedulerError
+from ..options import Options, load_options
+from .destinations import Lookup
+from .metrics import Metrics
+from .settings import SCHEDULER_DEFAULTS, Settings
+from .timers import Timers
+from .webhooks import Deliverer
+
+log = structlog.get_logger("interval_scheduler")
+
+
+def scheduler_options(given: Any = None, environment: Mapping[str, str] | None = None) -> Options:
+    """Options of the scheduler: the service's defaults, what is given, and the environment on top of both.
+
+    Raises:
+        InvalidOptions: naming every wrong one.
+    """
+    variables = os.environ if environment is None else environment
+    if isinstance(given, Options):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        given = {"instances": [given] if isinstance(given, str) else given}
+    return load_options({**SCHEDULER_DEFAULTS, **(given or {})}, None, variables)
+
+
+class ServiceProcess:
+    """An async context manager: connects, delivers if it shall, and ends with running deliveries done."""
+
+    def __init__(self, settings: Settings, scheduler: Any, metrics: Metrics, lookup: Lookup | None = None) -> None:
+        """`scheduler`: options of it; `lookup` resolves the names of webhooks' hosts instead of the system."""
+        self._settings = settings
+        self._options = scheduler_options(scheduler)
+        self._metrics = metrics
+        self._lookup = lookup
+        self._deliverer: Deliverer | None = None
+        self.failure: SchedulerError | None = None
+        """What kept it from starting."""
+        self._scheduler: AsyncScheduler | None = None
+        self._timers: Timers | None = None
+
+    @property
+    def scheduler(self) -> AsyncScheduler:
+        if self._scheduler is None:
+            raise RuntimeError("the service is not started: run it with an ASGI server that supports lifespan")
+        return self._scheduler
+
+    @property
+    def timers(self) -> Timers:
+        if self._timers is None:
+            raise RuntimeError("the service is not started: run it with an ASGI server that supports lifespan")
+        return self._timers
+
+    async def __aenter__(self) -> Self:
+        self._scheduler = scheduler = AsyncScheduler(self._options)
+        try:
+            await scheduler.start_task_accept()
+            self._timers = Timers(scheduler, self._settings)
+            await self._timers.start()
+            if self._settings.deliver:
+                if not self._settings.webhook_secrets:
+                    log.warning("webhooks are not signed: set TIMER_SERVICE_WEBHOOK_SECRETS")
+                self._deliverer = Deliverer(scheduler, self._settings, self._metrics, self._lookup)
+                await scheduler.start_task_execute(self._deliverer.handle)
+        except BaseException as error:
+            self.failure = error if isinstance(error, SchedulerError) else None
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        scheduler, deliverer = self.scheduler, self._deliverer
+        try:
+            # What is under way ends by its own deadline.
+            await scheduler.stop_task_execute(grace=self._settings.total_seconds + 1)
+        finally:
+            if deliverer is not None:
+                await deliverer.close()
+            await scheduler.close()
+
+    async def problems(self, seconds: float) -> list[str]:
+        """What keeps this process from its work, asked of every partition within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                stats = await self.scheduler.stats()
+        except TimeoutError:
+            return [f"Redis did not answer within {seconds:g} s"]
+        except SchedulerError as error:
+            return [str(error)]
+        wrong = {
+            f"instance {partition.instance!r}: {partition.error}"
+            for partition in stats.partitions
+            if partition.error is not None
+        }
+        if not self.scheduler.online:
+            wrong.add("the master instance is offline")
+        if self._settings.deliver and not self.scheduler.executing_tasks:
+            wrong.add("webhooks are not delivered: this process is shutting down")
+        return sorted(wrong)
+
+    async def metrics_text(self) -> bytes:
+        """The metrics, with the state of the namespace as far as it can be had."""
+        return self._metrics.render(await self.scheduler.stats())
