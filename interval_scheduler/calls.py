@@ -7,6 +7,7 @@ trip to each instance it names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -19,20 +20,44 @@ from .world import World
 T = TypeVar("T")
 Operation = Generator["Sequence[Command] | Ahead", list[Reply], T]
 
+Begin = Callable[[Command], Callable[[], list[Reply]]]
+"""Sends a command, and returns what waits for its reply."""
+
 BATCH_TASKS = 500
 """Most tasks in one call of a script: enough to make the call's own cost small, few enough to block nobody."""
 
 
 @dataclass(slots=True, eq=False)
 class Ahead:
-    """Commands that are sent when this is yielded first, without waiting; yielded again, it is answered with replies.
+    """A command that is sent when this is yielded first, without waiting; yielded again, it is answered with the reply.
 
-    So an operation can prepare more while servers work.
+    So an operation can prepare more while servers work. Replies are asked for in the order of sending.
     """
 
-    commands: Sequence[Command]
-    replies: Callable[[], Any] | None = None
-    """Waits for the replies, once the commands are sent."""
+    command: Command
+    reply: Callable[[], Any] | None = None
+    """Waits for the reply, once the command is sent."""
+
+
+async def drive_async(
+    operation: Operation[T],
+    execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]],
+    begin: Callable[[Command], Callable[[], Awaitable[list[Reply]]]] | None = None,
+) -> T:
+    """`drive` with an asyncio `execute`. `begin` sends a command, and returns what waits for its reply."""
+    try:
+        request = next(operation)
+        while True:
+            if not isinstance(request, Ahead):
+                request = operation.send(await execute(request))
+            elif request.reply is None:
+                request.reply = partial(execute, [request.command]) if begin is None else begin(request.command)
+                await _NextTurn()  # in which it leaves
+                request = operation.send([])
+            else:
+                request = operation.send(await request.reply())
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 class _NextTurn:
@@ -42,45 +67,28 @@ class _NextTurn:
         yield
 
 
-async def drive_async(
-    operation: Operation[T],
-    execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]],
-    begin: Callable[[Sequence[Command]], Callable[[], Awaitable[list[Reply]]]] | None = None,
-) -> T:
-    """`drive` with an asyncio `execute`."""
-    try:
-        request = next(operation)
-        while True:
-            if not isinstance(request, Ahead):
-                request = operation.send(await execute(request))
-            elif request.replies is None:
-                request.replies = partial(execute, request.commands) if begin is None else begin(request.commands)
-                await _NextTurn()  # in which it leaves
-                request = operation.send([])
-            else:
-                request = operation.send(await request.replies())
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
 def drive(
     operation: Operation[T],
     execute: Callable[[Sequence[Command]], list[Reply]],
-    begin: Callable[[Sequence[Command]], Callable[[], list[Reply]]] | None = None,
+    stream: Callable[[], AbstractContextManager[Begin]] | None = None,
 ) -> T:
-    """Runs an operation with a blocking `execute`; with `begin`, what it yields `Ahead` is really sent ahead."""
-    try:
-        request = next(operation)
-        while True:
-            if not isinstance(request, Ahead):
-                request = operation.send(execute(request))
-            elif request.replies is None:
-                request.replies = partial(execute, request.commands) if begin is None else begin(request.commands)
-                request = operation.send([])
-            else:
-                request = operation.send(request.replies())
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    """Runs an operation with a blocking `execute`; with `stream`, what it yields `Ahead` is really sent ahead."""
+    with ExitStack() as stack:
+        begin: Begin | None = None
+        try:
+            request = next(operation)
+            while True:
+                if not isinstance(request, Ahead):
+                    request = operation.send(execute(request))
+                elif request.reply is None:
+                    if stream is not None:
+                        begin = begin or stack.enter_context(stream())
+                    request.reply = partial(execute, [request.command]) if begin is None else begin(request.command)
+                    request = operation.send([])
+                else:
+                    request = operation.send(request.reply())
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
 
 
 class Calls:

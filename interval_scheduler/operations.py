@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import commands
 from .calls import BATCH_TASKS, Ahead, Operation, batches
-from .commands import Command, Partition, Reply
+from .commands import Command, Partition
 from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TaskChanged
 from .model import AssignResult
@@ -22,12 +23,14 @@ from .topology import Layout
 from .world import World
 
 CALLS_AT_ONCE = 64
-"""Calls of `remove_tasks` in one go."""
+"""Calls under way at the same time."""
 BATCH_BYTES = 1024 * 1024
 """Most bytes of tasks in one call of a script."""
 STREAM_TASKS = 5000
 """Tasks that `assign_tasks` checks and sends in one go."""
 STREAM_BYTES = 8 * 1024 * 1024
+STREAM_STRIDE = 64
+"""Tasks that are checked between two calls that are sent."""
 CLEAR_STEP = 1000
 REVIVE_STEP = 100
 """Dead letters in one call: their records travel there and back."""
@@ -59,45 +62,72 @@ class Operations(Reading):
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
         _require_several(tasks, "assign_tasks", "assign_task")
         stream = _Stream()
-        ahead: Ahead | None = None
-        contents: list[list[Prepared]] = []
-        before: Mapping[bytes, Prepared] = {}
-        try:
-            for batch in self._batches(iter(tasks)):
-                # One batch is written while the next one is checked; but of the same id, one after the other.
-                if ahead is not None and not before.keys().isdisjoint(batch):
-                    self._count(stream, contents, (yield ahead))
-                    ahead = None
-                requests, following = self._assign_requests(list(batch.values()))
-                sent = Ahead(requests)
-                yield sent
-                if ahead is not None:
-                    self._count(stream, contents, (yield ahead))
-                ahead, contents, before = sent, following, batch
-                if stream.failure is not None:
-                    break
-        except Exception as error:
-            if ahead is not None:
-                self._count(stream, contents, (yield ahead))
+        source = iter(tasks)
+        carry: Prepared | None = None
+        while stream.failure is None:
+            batch: dict[bytes, Prepared] = {} if carry is None else {carry.id: carry}
+            size, carry = 0, None
+            try:
+                for task in source:
+                    prepared = self._prepare(task)
+                    # A second one of an id updates the first one, in the batch after it.
+                    if prepared.id in batch:
+                        carry = prepared
+                        break
+                    batch[prepared.id] = prepared
+                    size += prepared.size
+                    if len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
+                        break
+                    # What was checked before is written while this is.
+                    if stream.ready and not len(batch) % STREAM_STRIDE:
+                        yield from self._send(stream)
+            except Exception as error:
+                # This batch is not written; those before it are.
+                yield from self._finish(stream)
                 stream.check()
-            if isinstance(error, InvalidTask):
-                error.created, error.updated = stream.created, stream.updated
-            raise
-        if ahead is not None:
-            self._count(stream, contents, (yield ahead))
+                if isinstance(error, InvalidTask):
+                    error.created, error.updated = stream.created, stream.updated
+                    error.not_written = [task_id.decode() for task_id in batch]
+                raise
+            while stream.ready:
+                yield from self._send(stream)
+            if not stream.ids.isdisjoint(batch):
+                yield from self._finish(stream)
+            if not batch:
+                break
+            stream.ids = batch.keys()
+            stream.ready.extend(self._assign_requests(list(batch.values())))
+        yield from self._finish(stream)
         stream.check()
         return AssignResult(stream.created, stream.updated)
 
-    def _count(self, stream: _Stream, contents: Sequence[Sequence[Prepared]], replies: Sequence[Reply]) -> None:
-        for content, reply in zip(contents, replies, strict=True):
-            if isinstance(reply, PartitionUnavailable):
-                stream.failure = reply
-                lost = stream.unknown if reply.unknown_outcome else stream.not_written
-                lost.extend(task.id.decode() for task in content)
-            else:
-                answers = self._answer(self._layout.home(content[0].id), reply)[2]
-                stream.created += answers.count(b"c")
-                stream.updated += answers.count(b"u")
+    def _send(self, stream: _Stream) -> Operation[None]:
+        """Sends the next command, and takes the reply to an old one where many are under way."""
+        if len(stream.sent) >= CALLS_AT_ONCE:
+            yield from self._receive(stream)
+        command, content = stream.ready.popleft()
+        ahead = Ahead(command)
+        stream.sent.append((ahead, content))
+        yield ahead
+
+    def _receive(self, stream: _Stream) -> Operation[None]:
+        ahead, content = stream.sent.popleft()
+        [reply] = yield ahead
+        if isinstance(reply, PartitionUnavailable):
+            stream.failure = reply
+            lost = stream.unknown if reply.unknown_outcome else stream.not_written
+            lost.extend(task.id.decode() for task in content)
+        else:
+            answers = self._answer(self._layout.home(content[0].id), reply)[2]
+            stream.created += answers.count(b"c")
+            stream.updated += answers.count(b"u")
+
+    def _finish(self, stream: _Stream) -> Operation[None]:
+        """Sends what is ready, and takes all replies."""
+        while stream.ready:
+            yield from self._send(stream)
+        while stream.sent:
+            yield from self._receive(stream)
 
     def remove_tasks(self, tasks: Iterable[object]) -> Operation[int]:
         """Counts what was removed."""
@@ -235,41 +265,24 @@ class Operations(Reading):
             args += (task.id, task.when, task.delay or "", task.body)
         return self._call(home, "assign", operation, *args, repeatable=True)
 
-    def _assign_requests(self, batch: Sequence[Prepared]) -> tuple[list[Command], list[list[Prepared]]]:
+    def _assign_requests(self, batch: Sequence[Prepared]) -> Iterator[tuple[Command, list[Prepared]]]:
         homes: dict[Partition, list[Prepared]] = {}
         for task in batch:
             homes.setdefault(self._layout.home(task.id), []).append(task)
         operation = self._world.token()
-        requests, contents = [], []
         for home, tasks in homes.items():
             for chunk in _chunks(tasks):
-                requests.append(self._assign(home, chunk, operation))
-                contents.append(chunk)
-        return requests, contents
-
-    def _batches(self, tasks: Iterator[object]) -> Iterator[dict[bytes, Prepared]]:
-        """Checked tasks by id, in batches: one that is refused keeps its whole batch from being written."""
-        batch: dict[bytes, Prepared] = {}
-        size = 0
-        for task in tasks:
-            try:
-                prepared = self._prepare(task)
-            except InvalidTask as error:
-                error.not_written = [task_id.decode() for task_id in batch]
-                raise
-            # The second one of an id updates the first one.
-            if prepared.id in batch or len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
-                yield batch
-                batch, size = {}, 0
-            batch[prepared.id] = prepared
-            size += prepared.size
-        if batch:
-            yield batch
+                yield self._assign(home, chunk, operation), chunk
 
 
 @dataclass(slots=True)
 class _Stream:
-    """How far `assign_tasks` has come."""
+    """How far `assign_tasks` has come: commands that are checked and not sent, and those without a reply so far."""
+
+    ready: deque[tuple[Command, list[Prepared]]] = field(default_factory=deque)
+    sent: deque[tuple[Ahead, list[Prepared]]] = field(default_factory=deque)
+    ids: Set[bytes] = frozenset()
+    """Those of the batch that is on its way."""
 
     created: int = 0
     updated: int = 0

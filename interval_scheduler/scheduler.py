@@ -408,7 +408,7 @@ class Scheduler(BaseScheduler):
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
-        return drive(operation, self._transport.execute, self._transport.begin)
+        return drive(operation, self._transport.execute, self._transport.stream)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         self._notice_fork()

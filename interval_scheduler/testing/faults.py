@@ -52,7 +52,7 @@ class FaultPlan(Weather):
             if kind == without:
                 continue
             which = chance.randrange(servers if kind in SERVER_FAULTS else workers)
-            self.happenings.append(Happening(chance.uniform(5, until), kind, which, self._amount(kind, lease_seconds)))
+            self.happenings.append(Happening(chance.uniform(2, until), kind, which, self._amount(kind, lease_seconds)))
 
     def _amount(self, kind: str, lease_seconds: float) -> float:
         chance = self._random

@@ -27,8 +27,8 @@ from .network import Network
 from .servers import Backend, SimulatedServer
 
 _START = 1_800_000_000.0
-_FAULTS_UNTIL = 30.0
-_SETTLED_BY = 65.0
+_FAULTS_UNTIL = 20.0
+_SETTLED_BY = 45.0
 """By then, everything that was due has been run, whatever went wrong before `_FAULTS_UNTIL`."""
 
 
@@ -200,8 +200,8 @@ class Scenario:
 
     def _job(self, task_id: str, version: int, process: Process) -> Job:
         chance = process.random
-        due = None if chance.random() < 0.2 else round(process.time() + chance.uniform(-3, 25), 3)
-        interval = chance.choice([None, None, None, None, 0.5, 2.0, 3.0, 7.0, 15.0])
+        due = None if chance.random() < 0.2 else round(process.time() + chance.uniform(-3, 18), 3)
+        interval = chance.choice([None, None, None, None, None, 0.5, 2.0, 3.0, 7.0, 15.0])
         # Together less than the workers can do: overload has tests of its own.
         work = chance.choice([0.0, 0.05, 0.3, self.lease * 0.8, self.lease * 1.5]) if interval is None else 0.05
         return Job(task_id, due, interval, version, work, chance.choice([0, 0, 0, 1, 5]))

@@ -40,24 +40,25 @@ class AsyncTransport:
         """
         if len(commands) == 1:
             return await self._lane(commands[0].instance, lane).submit(commands)
-        return await self.begin(commands, lane)()
-
-    def begin(self, commands: Sequence[Command], lane: str = "main") -> Callable[[], Awaitable[list[Reply]]]:
-        """Sends commands, from the next turn of the loop on, and returns what waits for the replies."""
+        replies: list[Reply] = [None] * len(commands)
         groups = by_instance(commands)
         waiting = [
             self._lane(name, lane).submit([commands[position] for position in positions])
             for name, positions in groups.items()
         ]
+        for positions, waiter in zip(groups.values(), waiting, strict=True):
+            for position, reply in zip(positions, await waiter, strict=True):
+                replies[position] = reply
+        return replies
 
-        async def receive() -> list[Reply]:
-            replies: list[Reply] = [None] * len(commands)
-            for positions, waiter in zip(groups.values(), waiting, strict=True):
-                for position, reply in zip(positions, await waiter, strict=True):
-                    replies[position] = reply
-            return replies
+    def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
+        """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
+        waiter = self._lane(command.instance, "main").submit([command])
 
-        return receive
+        async def reply() -> list[Reply]:
+            return await waiter
+
+        return reply
 
     def _lane(self, instance: str, lane: str) -> _Lane:
         found = self._lanes.get((instance, lane))

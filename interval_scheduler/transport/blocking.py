@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
@@ -39,24 +41,34 @@ class BlockingTransport:
         """
         if len(commands) == 1:
             return self._lines[commands[0].instance].execute(commands)
-        return self.begin(commands)()
-
-    def begin(self, commands: Sequence[Command]) -> Callable[[], list[Reply]]:
-        """Sends commands, and returns what waits for the replies, which must be called. Otherwise like `execute`."""
+        replies: list[Reply] = [None] * len(commands)
         started = []
         for name, positions in by_instance(commands).items():
             batch = [commands[position] for position in positions]
             line = self._lines[name]
             started.append((line, batch, positions, line.send(batch)))
+        for line, batch, positions, sent in started:
+            for position, reply in zip(positions, line.receive(batch, sent), strict=True):
+                replies[position] = reply
+        return replies
 
-        def receive() -> list[Reply]:
-            replies: list[Reply] = [None] * len(commands)
-            for line, batch, positions, sent in started:
-                for position, reply in zip(positions, line.receive(batch, sent), strict=True):
-                    replies[position] = reply
-            return replies
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[Command], Callable[[], list[Reply]]]]:
+        """Gives what sends one command after another, and returns what waits for its reply; in the order of sending."""
+        ways: dict[str, _Way] = {}
 
-        return receive
+        def begin(command: Command) -> Callable[[], list[Reply]]:
+            way = ways.get(command.instance)
+            if way is None:
+                way = ways[command.instance] = _Way(self._lines[command.instance])
+            way.send(command)
+            return partial(way.reply, command)
+
+        try:
+            yield begin
+        finally:
+            for way in ways.values():
+                way.close()
 
     def close(self) -> None:
         for line in self._lines.values():
@@ -80,27 +92,28 @@ class _Line:
     def send(self, commands: Sequence[Command]) -> Any:
         """A connection on which the commands are under way, or the error that came instead."""
         try:
-            connection = self._take()
+            connection = self.take()
         except PartitionUnavailable as error:
             return error
         try:
             connection.send_packed_command([b"".join(map(answers.pack, commands))], check_health=False)
         except Exception as error:
-            self._lost(connection)
-            return answers.lost(self._endpoint.name, error, sent=True)
+            return self.drop(connection, error)
         return connection
 
     def receive(self, commands: Sequence[Command], sent: Any) -> list[Reply]:
         """The replies; commands that are safe to repeat are repeated once where the connection broke under them."""
-        name = self._endpoint.name
         if not isinstance(sent, PartitionUnavailable):
             try:
                 return self._read(commands, sent)
             except Exception as error:
-                self._lost(sent)
-                sent = answers.lost(name, error, sent=True)
-        if not sent.unknown_outcome or not all(command.repeatable for command in commands):
-            return [sent] * len(commands)
+                sent = self.drop(sent, error)
+        return self.repeat(commands, sent)
+
+    def repeat(self, commands: Sequence[Command], failure: PartitionUnavailable) -> list[Reply]:
+        """Sends commands once more that the connection broke under, where that is safe; else the failure of each."""
+        if not failure.unknown_outcome or not all(command.repeatable for command in commands):
+            return [failure] * len(commands)
         again = self.send(commands)
         if isinstance(again, PartitionUnavailable):
             # What was sent before may still have been carried out.
@@ -109,13 +122,11 @@ class _Line:
         try:
             return self._read(commands, again)
         except Exception as error:
-            self._lost(again)
-            return [answers.lost(name, error, sent=True)] * len(commands)
+            return [self.drop(again, error)] * len(commands)
 
     def _read(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
         replies = self._exchange(commands, connection)
-        if connection.is_connected:
-            self._idle.append((time.monotonic(), connection))
+        self.put_back(connection)
         return replies
 
     def _exchange(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
@@ -132,12 +143,20 @@ class _Line:
                 _response(connection)
             for position in missing:
                 replies[position] = _response(connection)
+        return self._finished(commands, replies, connection)
+
+    def _finished(self, commands: Sequence[Command], replies: list[Any], connection: Any) -> list[Reply]:
         answers.learn(self._endpoint.continuity, getattr(connection, _RUN_ID, ""), commands, replies)
         if answers.wants_new_connection(replies):
             connection.disconnect()
         return answers.finished(self._endpoint.name, replies)
 
-    def _take(self) -> Any:
+    def take(self) -> Any:
+        """A connection to send on; it must be put back or dropped.
+
+        Raises:
+            PartitionUnavailable: where none can be made.
+        """
         if self._pid != os.getpid():
             # After a fork the sockets belong to the parent.
             self._pool, self._idle, self._pid = None, deque(), os.getpid()
@@ -150,6 +169,24 @@ class _Line:
             if trusted and (time.monotonic() - since < _IDLE_SECONDS or not _has_hung_up(connection)):
                 return connection
             connection.disconnect()
+
+    def put_back(self, connection: Any) -> None:
+        """Takes a connection back on which nothing is under way."""
+        if connection.is_connected:
+            self._idle.append((time.monotonic(), connection))
+
+    def drop(self, connection: Any, error: Exception) -> PartitionUnavailable:
+        """Gives up a connection that broke under a command; the error for that."""
+        self._lost(connection)
+        return answers.lost(self._endpoint.name, error, sent=True)
+
+    def read(self, command: Command, connection: Any) -> Reply:
+        """The next reply, which is that of `command`."""
+        reply = _response(connection)
+        if answers.is_missing_script(reply):
+            # Elsewhere, because more replies are on their way here.
+            return self.execute([command])[0]
+        return self._finished([command], [reply], connection)[0]
 
     def _lost(self, connection: Any) -> None:
         self._trust.lose(getattr(connection, _OPENED_AT))
@@ -200,6 +237,55 @@ class _Line:
         while self._idle:
             self._idle.pop()[1].disconnect()
         close_pool(self._pool)
+
+
+class _Way:
+    """Commands on their way to one instance, on a connection of their own."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        self._connection: Any = None
+        self._sent: deque[Command] = deque()
+        self._replies: dict[int, Reply] = {}
+
+    def send(self, command: Command) -> None:
+        if self._connection is None:
+            try:
+                self._connection = self._line.take()
+            except PartitionUnavailable as error:
+                self._replies[id(command)] = error
+                return
+        self._sent.append(command)
+        try:
+            self._connection.send_packed_command([answers.pack(command)], check_health=False)
+        except Exception as error:
+            self._broke(error)
+
+    def reply(self, command: Command) -> list[Reply]:
+        while id(command) not in self._replies:
+            oldest = self._sent[0]
+            try:
+                reply = self._line.read(oldest, self._connection)
+            except Exception as error:
+                self._broke(error)
+            else:
+                self._replies[id(oldest)] = reply
+                self._sent.popleft()
+        return [self._replies.pop(id(command))]
+
+    def _broke(self, error: Exception) -> None:
+        failure = self._line.drop(self._connection, error)
+        self._connection = None
+        commands = list(self._sent)
+        self._sent.clear()
+        for command, reply in zip(commands, self._line.repeat(commands, failure), strict=True):
+            self._replies[id(command)] = reply
+
+    def close(self) -> None:
+        if self._connection is not None and self._sent:
+            self._connection.disconnect()  # nobody waits for what is still to come on it
+        elif self._connection is not None:
+            self._line.put_back(self._connection)
 
 
 def _has_hung_up(connection: Any) -> bool:
