@@ -30,7 +30,8 @@ MAX_ID_BYTES = 1024
 _ID_FIX = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: a worker makes one for every run, and that would take three times as long. Nobody changes one.
+@dataclass(slots=True)
 class Definition:
     """Times in ms. `payload` is decoded, `error` the newest one of a failing task.
 

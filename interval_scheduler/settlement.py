@@ -58,7 +58,8 @@ class Successor:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+# These are not frozen: a worker makes some for every run, and that would take three times as long. Nobody changes one.
+@dataclass(slots=True)
 class Outcome:
     """The end of a run; `error` for a failed or abandoned one, and the `exception` its handler raised.
 
@@ -75,7 +76,7 @@ class Outcome:
     successor: Successor | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settlement:
     """What to write: the new header (None: delete the task), the new body and the dead letter where there is one."""
 
@@ -93,7 +94,7 @@ class Settlement:
         return "done"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """What to do with a claimed task: run the occurrence of `slot`, due at `due`, or settle it right away."""
 
@@ -105,6 +106,8 @@ class Start:
 def begin(task_id: str, header: Header, definition: Definition, now: int) -> Start:
     """Decides what a claim means. `now` is the server's time of the claim, in ms."""
     slot, due = header.grid, header.due
+    if not (header.flags or header.follow or header.strikes) and definition.misfire == "coalesce" and due <= now:
+        return Start(slot, due)
     if CONFIRMED in header.flags:
         return Start(slot, due, Outcome(End.DONE))
     if supersedes(header, slot, definition.schedule is not None):
@@ -139,7 +142,7 @@ def _misfired(task_id: str, header: Header, definition: Definition, now: int) ->
     return next_slot(definition.schedule, header.grid) <= now
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Live:
     """A live run as its worker knows it. Times are ms of the server's clock."""
 
@@ -150,6 +153,20 @@ class Live:
     claimed_at: int
     was_recurring: bool
     """Whether the task was recurring when it was claimed; an assignment during the run may have changed that."""
+
+
+GONE = Settlement(None)
+"""Nothing follows: what settles a one-off task that ran well."""
+
+
+def is_over(header: Header, definition: Definition, outcome: Outcome) -> bool:
+    """Whether `settle` comes to `GONE` without more thought, as for nearly every one-off task."""
+    return (
+        outcome.end is End.DONE
+        and definition.schedule is None
+        and not (header.flags or header.follow)
+        and outcome.successor is None
+    )
 
 
 def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:

@@ -4,16 +4,22 @@
 -- ARGV[1] now  ms  test clock, or '' for the server's time
 -- ARGV[2...] epochs  integer  one per partition
 -- Returns: 'ok', server time in us, then per partition: earliest due or '' (or 'moved', 'absent'), earliest lease deadline or ''
--- Keeps: changes nothing but empty buckets, which it drops from the index.
+-- Keeps: changes nothing but empty buckets, which it drops from the index, and an alarm for which nothing is there any
+--        more: whoever looks forgets it, so a later task must be announced.
 --! include next
 local time = redis.call('TIME')
 local reply = {'ok', string.format('%.0f', ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000)}
 for i = 1, #KEYS do
-  local epoch = redis.call('HGET', KEYS[i], 'epoch')
-  if epoch == ARGV[i + 1] then
-    reply[2 * i + 1], reply[2 * i + 2] = next_times(string.sub(KEYS[i], 1, -5))
+  local meta = redis.call('HMGET', KEYS[i], 'epoch', 'alarm')
+  if meta[1] == ARGV[i + 1] then
+    local due, lapse = next_times(string.sub(KEYS[i], 1, -5))
+    reply[2 * i + 1], reply[2 * i + 2] = due, lapse
+    local alarm = tonumber(meta[2] or '')
+    if alarm and not (tonumber(due) and alarm >= tonumber(due)) and not (tonumber(lapse) and alarm >= tonumber(lapse)) then
+      redis.pcall('HDEL', KEYS[i], 'alarm')
+    end
   else
-    reply[2 * i + 1], reply[2 * i + 2] = epoch and 'moved' or 'absent', ''
+    reply[2 * i + 1], reply[2 * i + 2] = meta[1] and 'moved' or 'absent', ''
   end
 end
 return reply

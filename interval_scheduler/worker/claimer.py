@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import commands, keys
@@ -53,6 +53,10 @@ class ServerClock:
         """The monotonic time here at which it is `due_ms` there."""
         return due_ms / 1000 - self._offset
 
+    def ms(self, monotonic: float) -> float:
+        """The inverse of `at`, a microsecond generous, because that rounds: whoever waits for a time sees it come."""
+        return (monotonic + self._offset) * 1000 + 0.001
+
     def now_ms(self, monotonic: float) -> int:
         return math.ceil((monotonic + self._offset) * 1000)
 
@@ -74,11 +78,11 @@ class Claimer:
         reserve: Callable[[int], int],
         give_back: Callable[[int], None],
         suspect_allowed: Callable[[], bool],
-        claimed: Callable[[Partition, bytes, bytes, int, float], None],
+        claimed: Callable[[Partition, Sequence[bytes], int, float], None],
         report: Callable[[str, Exception], None],
     ) -> None:
-        """`reserve(n)` grants up to n free slots and `give_back(n)` returns unused ones; `claimed(partition, id,
-        record, now_ms, deadline)` takes a task over, on a slot that was reserved."""
+        """`reserve(n)` grants up to n free slots and `give_back(n)` returns unused ones; `claimed(partition,
+        entries, now_ms, deadline)` takes tasks over, ids and records in turn, on slots that were reserved."""
         self.instance = instance
         self.server = ServerClock()
         self._namespace = namespace
@@ -194,27 +198,22 @@ class Claimer:
         if hinted is not None and hinted < self._due.get(partition, float("inf")):
             self._due[partition] = hinted
 
-    def _time(self, partition: int, allow_suspects: bool) -> float:
-        """When this worker should claim from a partition, on the monotonic clock here."""
-        due = self._due.get(partition, float("inf"))
-        if allow_suspects or partition not in self._blocked:
-            due = min(due, self._lapse.get(partition, float("inf")))
-        return self.server.at(due) + self._roster.delay(partition)
-
-    def _known(self) -> set[int]:
-        return self._due.keys() | self._lapse.keys()
+    def _times(self) -> Iterator[tuple[float, int]]:
+        """When this worker should claim from each partition, in ms by the server's clock."""
+        lapses = self._lapse
+        if not self._suspect_allowed():
+            lapses = {number: lapse for number, lapse in lapses.items() if number not in self._blocked}
+        due, delay, never = self._due, self._roster.delay, float("inf")
+        for number in due.keys() | lapses.keys():
+            yield min(due.get(number, never), lapses.get(number, never)) + 1000 * delay(number), number
 
     def _ready(self) -> list[int]:
         """The partitions whose time has come, the longest overdue first."""
-        now = self._world.monotonic()
-        allow = self._suspect_allowed()
-        times = [(time, number) for number in self._known() if (time := self._time(number, allow)) <= now]
-        times.sort()
-        return [number for _, number in times]
+        now = self.server.ms(self._world.monotonic())
+        return [number for _, number in sorted(entry for entry in self._times() if entry[0] <= now)]
 
     def _wake_time(self) -> float:
-        allow = self._suspect_allowed()
-        return min((self._time(number, allow) for number in self._known()), default=float("inf"))
+        return self.server.at(min((time for time, _ in self._times()), default=float("inf")))
 
     async def _sleep(self, until: float) -> None:
         until = min(until, self._next_look)
@@ -301,8 +300,8 @@ class Claimer:
             self._flooded.discard(number)
         self._give_back(limit - count)
         deadline = sent + self._lease_ms / 1000
-        for task_id, record in zip(entries[::2], entries[1::2], strict=True):
-            self._claimed(self._partitions[number], task_id, record, now_ms, deadline)
+        if entries:
+            self._claimed(self._partitions[number], entries, now_ms, deadline)
         return None
 
     async def _pass_on(self, ready: list[int]) -> None:

@@ -70,6 +70,8 @@ class CoroutineRunners:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         while not self._closed:
             self._waking = False
             while self._queue:
@@ -79,24 +81,15 @@ class CoroutineRunners:
                 if _is_too_late(run, self._loop):
                     self._ended(run, _TOO_LATE)
                 else:
-                    await self._run_one(run, execution)
+                    await self._run_one(run, execution, task)
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
 
-    async def _run_one(self, run: Run, execution: Execution) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        timed_out = False
+    async def _run_one(self, run: Run, execution: Execution, task: asyncio.Task[None]) -> None:
         timer = None
-
-        def time_out() -> None:
-            nonlocal timed_out
-            timed_out = True
-            task.cancel()
-
         if run.definition.timeout is not None:
-            timer = self._loop.call_later(run.definition.timeout / 1000, time_out)
+            timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run, task)
         run.begun = True
         run.cancel = task.cancel
         run.owner = task
@@ -108,7 +101,7 @@ class CoroutineRunners:
         except asyncio.CancelledError:
             if self._closed:
                 raise
-            outcome = Outcome(End.FAILED, _timeout_text(run) if timed_out else "cancelled")
+            outcome = Outcome(End.FAILED, _timeout_text(run) if run.timed_out else "cancelled")
         except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
             outcome = _verdict(error)
         finally:
@@ -117,8 +110,8 @@ class CoroutineRunners:
             if timer is not None:
                 timer.cancel()
             # The runner lives on: a cancellation meant its run. One that came too late must not hit the next run.
-            while task.uncancel() if task.cancelling() else 0:
-                pass
+            while task.cancelling():
+                task.uncancel()
         self._ended(run, outcome)
 
     def withdraw(self) -> list[Run]:
@@ -130,6 +123,11 @@ class CoroutineRunners:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+
+
+def _time_out(run: Run, task: asyncio.Task[None]) -> None:
+    run.timed_out = True
+    task.cancel()
 
 
 class ThreadRunners:

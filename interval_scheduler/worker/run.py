@@ -39,6 +39,7 @@ class Run:
     owner: object = None
     """The task or the thread that is in the handler."""
     lost: bool = False
+    timed_out: bool = False
     unsure: bool = False
     """Whether a settle of this run was sent and not answered."""
     cancel: Callable[[], object] | None = field(default=None, repr=False)

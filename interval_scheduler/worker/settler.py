@@ -13,7 +13,7 @@ from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable
 from ..events import Log
 from ..record import parse_header, split_record
-from ..settlement import Live, Outcome, Settlement, settle
+from ..settlement import GONE, Live, Outcome, Settlement, is_over, settle
 from ..world import World
 from .run import Run
 
@@ -82,7 +82,8 @@ class Settler:
         for entry in batch:
             groups.setdefault(entry[0].partition, []).append(entry)
         chunks = [chunk for group in groups.values() for chunk in batches(group)]
-        decided = [[self._decide(run, outcome) for run, outcome in chunk] for chunk in chunks]
+        now = self._now_ms()
+        decided = [[self._decide(run, outcome, now) for run, outcome in chunk] for chunk in chunks]
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
         again: list[tuple[Run, Outcome]] = []
         for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
@@ -104,9 +105,11 @@ class Settler:
                     self._refused(run)
         return again
 
-    def _decide(self, run: Run, outcome: Outcome) -> Settlement:
+    def _decide(self, run: Run, outcome: Outcome, now: int) -> Settlement:
+        if is_over(run.header, run.definition, outcome):
+            return GONE
         live = Live(run.id.decode(), run.header, run.definition, run.slot, run.claimed_at, run.was_recurring)
-        return settle(live, outcome, self._now_ms(), self._world.random.random())
+        return settle(live, outcome, now, self._world.random.random())
 
     def _changed(self, run: Run, outcome: Outcome, record: bytes) -> None:
         """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
@@ -125,6 +128,9 @@ class Settler:
     def _command(self, chunk: Sequence[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
         args: list[Any] = [self._lease_ms]
         for (run, _), settlement in zip(chunk, settlements, strict=True):
+            if settlement is GONE:
+                args += (run.id, run.raw_header, b"")
+                continue
             new = b"" if settlement.header is None else settlement.header.encode()
             if settlement.body or settlement.dead:
                 args += (run.id, run.raw_header, b"+" + new, settlement.body, settlement.dead)

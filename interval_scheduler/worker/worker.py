@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from ..model import Event, Task, to_datetime
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
-from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
+from ..settlement import GONE, SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
 from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
@@ -285,47 +285,52 @@ class Worker:
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
-    def _claimed(self, partition: Partition, task_id: bytes, record: bytes, now_ms: int, deadline: float) -> None:
-        self._reserved -= 1
-        raw, body = split_record(record)
-        header = parse_header(raw)
-        try:
-            definition = decode_body(body)
-            start = begin(task_id.decode(), header, definition, now_ms)
-        except CorruptRecord as error:
-            self._report_unread(task_id, error)
-            definition = UNREAD
-            start = Start(header.grid, header.due, Outcome(End.UNREAD, delay=_RELEASE_DELAY_MS))
-        run = Run(
-            partition,
-            task_id,
-            raw,
-            header,
-            definition,
-            start.slot,
-            start.due,
-            now_ms,
-            deadline,
-            definition.schedule is not None,
-            suspect=header.strikes >= SUSPECT_STRIKES,
-        )
-        self._active += 1
-        self._idle.clear()
-        self._runs[run.key] = run
-        if self._continuity is not None:
-            self._continuity.learn_token(partition.number, header.token)
-        if start.outcome is not None:
-            self._finish(run, start.outcome)
-        elif self._stopping:
-            self._finish(run, Outcome(End.RELEASED))
-        elif run.suspect and self._suspect is not None:
-            # Two that may kill the worker must not be live at once, or the innocent one is struck again.
-            self._finish(run, Outcome(End.RELEASED, delay=_RELEASE_DELAY_MS))
-        else:
-            if run.suspect:
-                self._suspect = run
-            extend = self._keepers[run.partition.instance].extend
-            self._runner.submit(run, Execution(run, self._lease_deadline, extend, self._successor))
+    def _claimed(self, partition: Partition, entries: Sequence[bytes], now_ms: int, deadline: float) -> None:
+        """Takes what one claim gave out: ids and records in turn."""
+        self._reserved -= len(entries) // 2
+        extend = self._keepers[partition.instance].extend
+        token = 0
+        for task_id, record in zip(entries[::2], entries[1::2], strict=True):
+            raw, body = split_record(record)
+            header = parse_header(raw)
+            token = header.token
+            try:
+                definition = decode_body(body)
+                start = begin(task_id.decode(), header, definition, now_ms)
+            except CorruptRecord as error:
+                self._report_unread(task_id, error)
+                definition = UNREAD
+                start = Start(header.grid, header.due, Outcome(End.UNREAD, delay=_RELEASE_DELAY_MS))
+            run = Run(
+                partition,
+                task_id,
+                raw,
+                header,
+                definition,
+                start.slot,
+                start.due,
+                now_ms,
+                deadline,
+                definition.schedule is not None,
+                suspect=header.strikes >= SUSPECT_STRIKES,
+            )
+            self._active += 1
+            self._runs[run.key] = run
+            if start.outcome is not None:
+                self._finish(run, start.outcome)
+            elif self._stopping:
+                self._finish(run, Outcome(End.RELEASED))
+            elif run.suspect and self._suspect is not None:
+                # Two that may kill the worker must not be live at once, or the innocent one is struck again.
+                self._finish(run, Outcome(End.RELEASED, delay=_RELEASE_DELAY_MS))
+            else:
+                if run.suspect:
+                    self._suspect = run
+                self._runner.submit(run, Execution(run, self._lease_deadline, extend, self._successor))
+        if self._active:
+            self._idle.clear()
+        if token and self._continuity is not None:
+            self._continuity.learn_token(partition.number, token)
 
     def _report_unread(self, task_id: bytes, error: CorruptRecord) -> None:
         """What this version cannot read is put back as it is, for a worker that can, as in a rolling deploy."""
@@ -364,6 +369,8 @@ class Worker:
 
     def _settled(self, run: Run, outcome: Outcome, settlement: Settlement) -> None:
         self._forget(run)
+        if settlement is GONE and not self._events.wanted("task-done"):
+            return
         header = settlement.header
         if header is not None and header.state != "r":
             self._claimers[run.partition.instance].hint(run.partition.number, header.due)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from interval_scheduler import commands
 from interval_scheduler.calls import BATCH_TASKS, drive
 from interval_scheduler.commands import REFUSALS, Partition
 from interval_scheduler.definition import decode_body
@@ -22,7 +23,7 @@ from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.world import World
 from tests.servers import RedisServer
-from tests.tasks import Job
+from tests.tasks import Job, after
 
 LUA = Path(__file__).parents[2] / "interval_scheduler" / "lua"
 PARTITION_SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua") if "--! include partition\n" in path.read_text())
@@ -106,4 +107,22 @@ def test_the_last_millisecond_of_the_calendar_is_exact(space: Namespace) -> None
     assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS
     assert drive(space.operations.reschedule_task("a", None, (MAX_MS - 1) / 1000), space.transport.execute)
     assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS - 1
+    drive(space.operations.clear_all_tasks(None), space.transport.execute)
+
+
+def test_an_alarm_that_stands_for_nothing_is_withdrawn_by_whoever_looks(space: Namespace) -> None:
+    """Else a later task that is due later would not be announced, and the workers have forgotten the earlier time."""
+    drive(space.operations.assign_task(Job("earlier", after(5))), space.transport.execute)
+    alarm = space.client.hget(space.home.meta, "alarm")
+    look = commands.look([space.home], "")
+    space.transport.execute([look])
+    assert space.client.hget(space.home.meta, "alarm") == alarm, "it stands for the task"
+    drive(space.operations.remove_tasks(["earlier"]), space.transport.execute)
+    space.transport.execute([look])
+    assert space.client.hget(space.home.meta, "alarm") is None
+    with space.client.pubsub() as listener:
+        listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
+        assert listener.get_message(timeout=5)["type"] == "subscribe"
+        drive(space.operations.assign_task(Job("later", after(6))), space.transport.execute)
+        assert listener.get_message(timeout=5)["type"] == "message"
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
