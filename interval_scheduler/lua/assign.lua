@@ -20,6 +20,7 @@ for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
 
 local answers, records = {}, {}
+local created = ',' .. operation .. '+\n'
 local earliest
 for i = 1, #ids do
   local at = 4 * i
@@ -31,12 +32,14 @@ for i = 1, #ids do
   elseif not found[i] then
     answers[i] = 'c'
     local due, moment = slot, tonumber(slot)
-    if ARGV[at + 2] ~= '' then
+    records[#records + 1] = id
+    if ARGV[at + 2] == '' then
+      records[#records + 1] = 's' .. due .. created .. ARGV[at + 3]
+    else
       moment = moment + ARGV[at + 2]
       due = text(moment)
+      records[#records + 1] = compose('s', due, operation .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
     end
-    records[#records + 1] = id
-    records[#records + 1] = compose('s', due, operation .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
     gather(moment, due, id)
     if not earliest or moment < earliest then earliest = moment end
   else

@@ -15,6 +15,21 @@
 --! include record
 --! include next
 --! include hint
+-- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed.
+local function struck(record, sequence)
+  local state, due, revision, _, slot, attempt, strikes, flags, follow, body = parse(record)
+  if state == 'r' and not string.find(flags, 'k', 1, true) then
+    if string.find(flags, 'c', 1, true) then
+      -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
+      attempt = text((tonumber(attempt) or 0) + 1)
+      flags = string.gsub(flags, 'c', 'u')
+    else
+      strikes = text((tonumber(strikes) or 0) + 1)
+    end
+  end
+  return compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+end
+
 local limit, lease, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local due_by, stamp = text(now), text(now_us)
 
@@ -93,18 +108,15 @@ if #ids > 0 then
     local id, record = ids[i], found[i]
     -- An entry without a record is a leftover of a damaged keyspace: its entry is gone now, and there is nothing to run.
     if record then
-      local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
-      if state == 'r' and not string.find(flags, 'k', 1, true) then
-        if string.find(flags, 'c', 1, true) then
-          -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
-          attempt = text((tonumber(attempt) or 0) + 1)
-          flags = string.gsub(flags, 'c', 'u')
-        else
-          strikes = text((tonumber(strikes) or 0) + 1)
-        end
-      end
       sequence = sequence + 1
-      local claimed = compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+      local claimed
+      -- What waits for its first run on its grid, as nearly everything does, need not be taken apart.
+      local head, rest = string.match(record, '^s(%d+,[^,\n]*)()\n')
+      if head then
+        claimed = 'r' .. head .. ',' .. text(sequence) .. string.sub(record, rest)
+      else
+        claimed = struck(record, sequence)
+      end
       records[#records + 1] = id
       records[#records + 1] = claimed
       leases[#leases + 1] = deadline

@@ -17,7 +17,7 @@ local at = 4
 while ARGV[at] do
   local n = #ids + 1
   ids[n], expected[n] = ARGV[at], ARGV[at + 1]
-  if string.sub(ARGV[at + 2], 1, 1) == '+' then
+  if string.byte(ARGV[at + 2]) == 43 then -- '+'
     fresh[n], bodies[n], dead[n] = string.sub(ARGV[at + 2], 2), ARGV[at + 3], ARGV[at + 4]
     at = at + 5
   else

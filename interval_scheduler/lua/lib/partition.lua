@@ -21,6 +21,13 @@ local function written(reply)
   return reply
 end
 
+local bucket_names = {}
 local function bucket_of(due)
-  return string.format('%.0f', due - due % width)
+  local start = due - due % width
+  local name = bucket_names[start]
+  if not name then
+    name = string.format('%.0f', start)
+    bucket_names[start] = name
+  end
+  return name
 end
