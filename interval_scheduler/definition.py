@@ -71,6 +71,7 @@ _OPTIONS = tuple(
         ("j", "jitter"),
     )
 )
+_SHORT = frozenset(short for short, _, _ in _OPTIONS)
 
 
 @dataclass(slots=True)
@@ -236,13 +237,14 @@ def decode_body(body: bytes) -> Definition:
         raise CorruptRecord("a stored body has a form this version does not know; it is left as it is")
     if len(fields) == 1:
         return Definition(fields[0])
-    fields += [None] * (4 - len(fields))
-    payload, schedule, options, error = fields
-    known = {short for short, _, _ in _OPTIONS}
     try:
-        if options and not known.issuperset(options):
+        if len(fields) == 2:
+            return Definition(fields[0], _decode_schedule(fields[1]))
+        fields += [None] * (4 - len(fields))
+        payload, schedule, options, error = fields
+        if options and not _SHORT.issuperset(options):
             # What is not understood would be left out when the body is written again.
-            raise CorruptRecord(f"a stored body has options this version does not know: {set(options) - known}")
+            raise CorruptRecord(f"a stored body has options this version does not know: {set(options) - _SHORT}")
         given = {name: options[short] for short, name, _ in _OPTIONS if short in options} if options else {}
         if "retry" in given:
             given["retry"] = Retry.from_values(given["retry"])
@@ -254,7 +256,11 @@ def decode_body(body: bytes) -> Definition:
 def _decode_schedule(schedule: Any) -> Schedule | None:
     if schedule is None:
         return None
-    return Interval(schedule) if isinstance(schedule, int) else Cron(schedule[0], schedule[1])
+    return _interval(schedule) if isinstance(schedule, int) else _cron(schedule[0], schedule[1])
+
+
+_interval = lru_cache(maxsize=1024, typed=True)(Interval)
+_cron = lru_cache(maxsize=1024, typed=True)(Cron)
 
 
 def _no_class(task: object) -> None:
