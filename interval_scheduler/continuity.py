@@ -110,6 +110,13 @@ class Continuity:
         if missing > 0:
             self._report(self._instance(number), {number: missing})
 
+    def gone(self, meta: object) -> None:
+        """A script did not find the partition of `meta`: all that was told of it is lost, though its server runs on."""
+        number = self._numbers.get(meta) if isinstance(meta, str) else None
+        if number is not None and self._told[number].writes:
+            lost, self._told[number].writes = self._told[number].writes, 0
+            self._report(self._instance(number), {number: lost})
+
     def learn_token(self, partition: int, token: int) -> None:
         """A claim gave out a fencing token."""
         told = self._told.get(partition)

@@ -12,7 +12,7 @@ from . import commands
 from .calls import BATCH_TASKS, Ahead, Operation, batches
 from .commands import Command, Partition
 from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
-from .errors import AssignFailed, InvalidTask, PartitionUnavailable, TaskChanged
+from .errors import AssignFailed, InvalidTask, PartitionUnavailable, SchedulerError, TaskChanged, TopologyMismatch
 from .model import AssignResult
 from .options import Options
 from .reading import Reading
@@ -113,12 +113,13 @@ class Operations(Reading):
     def _receive(self, stream: _Stream) -> Operation[None]:
         ahead, content = stream.sent.popleft()
         [reply] = yield ahead
-        if isinstance(reply, PartitionUnavailable):
-            stream.failure = reply
-            lost = stream.unknown if reply.unknown_outcome else stream.not_written
-            lost.extend(task.id.decode() for task in content)
-        else:
+        try:
             answers = self._answer(self._layout.home(content[0].id), reply)[2]
+        except (PartitionUnavailable, TopologyMismatch) as error:
+            stream.failure = error
+            unknown = isinstance(error, PartitionUnavailable) and error.unknown_outcome
+            (stream.unknown if unknown else stream.not_written).extend(task.id.decode() for task in content)
+        else:
             stream.created += answers.count(b"c")
             stream.updated += answers.count(b"u")
 
@@ -288,7 +289,7 @@ class _Stream:
     updated: int = 0
     not_written: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    failure: PartitionUnavailable | None = None
+    failure: SchedulerError | None = None
 
     def check(self) -> None:
         if self.failure is not None:

@@ -72,8 +72,12 @@ def learn(continuity: Continuity | None, run: str, commands: Sequence[Command], 
     if continuity is None or not run:
         return
     for command, reply in zip(commands, replies, strict=True):
-        if type(reply) is list and type(reply[0]) is int:
+        if type(reply) is not list:
+            continue
+        if type(reply[0]) is int:
             continuity.learn(command.keys[0], run, reply[0])
+        elif reply[0] == b"absent":
+            continuity.gone(command.keys[0])
 
 
 def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:

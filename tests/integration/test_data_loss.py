@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from interval_scheduler import AsyncScheduler, Event, Scheduler, current_execution
+from interval_scheduler import AssignFailed, AsyncScheduler, Event, Scheduler, TopologyMismatch, current_execution
 from tests.servers import Binary, RedisServer
 from tests.tasks import Job, Uniform, after, eventually
 
@@ -157,3 +158,19 @@ async def test_tokens_grow_over_a_loss(loss: Loss, server: RedisServer, tmp_path
     await loss.scheduler.assign_tasks(Job(f"first {number}") for number in range(20))
     await eventually(lambda: len(tokens) == 40)
     assert min(tokens[20:]) > first
+
+
+async def test_a_server_that_is_emptied_while_it_runs_is_reported(loss: Loss, server: RedisServer) -> None:
+    await put(loss, 20)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    for number in range(20):
+        with pytest.raises(TopologyMismatch, match="its data was lost"):
+            await loss.scheduler.assign_task(Job(f"task {number}"))
+    with pytest.raises(AssignFailed) as caught:
+        await loss.scheduler.assign_tasks(Job(f"task {number}") for number in range(20))
+    assert len(caught.value.not_written) == 20
+    assert isinstance(caught.value.__cause__, TopologyMismatch)
+    lost = [event.details["partitions"] for event in loss.events]
+    assert sum(sum(partitions.values()) for partitions in lost) == 20
+    assert len(lost) == len({number for partitions in lost for number in partitions}), "each partition once"
