@@ -15,6 +15,10 @@ from tests.servers import Binary, RedisServer, binaries
 _KEPT = re.compile(r"\{NS(-other)?(:\d+)?\}:(topology|workers|instance|meta|sequence|lock-sequence|lock:.*)", re.DOTALL)
 
 
+_ONCE = ("tests.chaos.", "tests.service.", "tests.simulation.")
+"""What takes minutes, or hardly touches what differs between servers: with ``--redis=all`` on the newest one only."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--redis",
@@ -45,8 +49,8 @@ def _newest(chosen: list[Binary]) -> list[Binary]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_binary" in metafunc.fixturenames:
         chosen = _chosen(metafunc.config)
-        if metafunc.config.getoption("--redis") == "all" and metafunc.module.__name__.startswith("tests.chaos."):
-            chosen = _newest(chosen)  # minutes for each; any other one runs when it is asked for by name
+        if metafunc.config.getoption("--redis") == "all" and metafunc.module.__name__.startswith(_ONCE):
+            chosen = _newest(chosen)  # any other one runs when it is asked for by name
         if not chosen and os.environ.get("CI"):
             raise pytest.UsageError("CI needs at least one Redis server: install redis-server, or the test extra")
         metafunc.parametrize("server_binary", chosen or [None], ids=str, scope="session", indirect=True)
