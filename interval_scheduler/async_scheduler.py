@@ -13,6 +13,7 @@ from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
+from .gathering import Gathering
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operations
@@ -34,6 +35,7 @@ class AsyncScheduler(BaseScheduler):
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         super().__init__(options, logger, world=world, **fields)
         self._transport = AsyncTransport(self._engine.endpoints)
+        self._gathering = Gathering(self._transport.submit)
         self._joining = asyncio.Lock()
         self._stopped = asyncio.Event()
 
@@ -114,7 +116,10 @@ class AsyncScheduler(BaseScheduler):
     async def assign_task(self, task: Task, if_version: str | None = None) -> bool:
         """See `Scheduler.assign_task`."""
         self._require_accepting()
-        return await self._run((await self._operations()).assign_task(task, if_version))
+        operations = await self._operations()
+        if if_version is not None:
+            return await self._run(operations.assign_task(task, if_version))
+        return await self._gathering.assign(operations, task)
 
     async def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
         """See `Scheduler.assign_tasks`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import commands
 from .calls import BATCH_TASKS, Ahead, Operation, batches
-from .commands import Command, Partition
+from .commands import Command, Partition, Reply
 from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable, SchedulerError, TaskChanged, TopologyMismatch
 from .model import AssignResult
@@ -46,7 +46,7 @@ class Operations(Reading):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def assign_task(self, task: object, if_version: str | None = None) -> Operation[bool]:
-        prepared = self._prepare(task)
+        prepared = self.prepare(task)
         home = self._layout.home(prepared.id)
         operation = self._world.token()
         if if_version is not None:
@@ -69,7 +69,7 @@ class Operations(Reading):
             size, carry = 0, None
             try:
                 for task in source:
-                    prepared = self._prepare(task)
+                    prepared = self.prepare(task)
                     # A second one of an id updates the first one, in the batch after it.
                     if prepared.id in batch:
                         carry = prepared
@@ -96,7 +96,7 @@ class Operations(Reading):
             if not batch:
                 break
             stream.ids = batch.keys()
-            stream.ready.extend(self._assign_requests(list(batch.values())))
+            stream.ready.extend(self.assign_calls(list(batch.values())))
         yield from self._finish(stream)
         stream.check()
         return AssignResult(stream.created, stream.updated)
@@ -114,14 +114,14 @@ class Operations(Reading):
         ahead, content = stream.sent.popleft()
         [reply] = yield ahead
         try:
-            answers = self._answer(self._layout.home(content[0].id), reply)[2]
+            created = self.assigned(content, reply).count(True)
         except (PartitionUnavailable, TopologyMismatch) as error:
             stream.failure = error
             unknown = isinstance(error, PartitionUnavailable) and error.unknown_outcome
             (stream.unknown if unknown else stream.not_written).extend(task.id.decode() for task in content)
         else:
-            stream.created += answers.count(b"c")
-            stream.updated += answers.count(b"u")
+            stream.created += created
+            stream.updated += len(content) - created
 
     def _finish(self, stream: _Stream) -> Operation[None]:
         """Sends what is ready, and takes all replies."""
@@ -249,7 +249,20 @@ class Operations(Reading):
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _prepare(self, task: object) -> Prepared:
+    def assigned(self, content: Sequence[Prepared], reply: Reply) -> list[bool]:
+        """Which tasks of a call are new.
+
+        Raises:
+            PartitionUnavailable, TopologyMismatch: where the call failed.
+        """
+        return [answer == ord("c") for answer in self._answer(self._layout.home(content[0].id), reply)[2]]
+
+    def prepare(self, task: object) -> Prepared:
+        """A task, checked whole and encoded.
+
+        Raises:
+            InvalidTask: naming the wrong member.
+        """
         # By any instance's clock: which partition it is for is not known before its id is checked.
         return prepare(task, self._options.max_payload_bytes, self._now_ms)
 
@@ -266,7 +279,8 @@ class Operations(Reading):
             args += (task.id, task.when, task.delay or "", task.body)
         return self._call(home, "assign", operation, *args, repeatable=True)
 
-    def _assign_requests(self, batch: Sequence[Prepared]) -> Iterator[tuple[Command, list[Prepared]]]:
+    def assign_calls(self, batch: Sequence[Prepared]) -> Iterator[tuple[Command, list[Prepared]]]:
+        """The calls that assign tasks of different ids, and what each of them carries."""
         homes: dict[Partition, list[Prepared]] = {}
         for task in batch:
             homes.setdefault(self._layout.home(task.id), []).append(task)

@@ -51,9 +51,13 @@ class AsyncTransport:
                 replies[position] = reply
         return replies
 
+    def submit(self, command: Command) -> asyncio.Future[list[Reply]]:
+        """Sends a command, in the next turn of the loop; the future is its reply."""
+        return self._lane(command.instance, "main").submit([command])
+
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
-        waiter = self._lane(command.instance, "main").submit([command])
+        waiter = self.submit(command)
 
         async def reply() -> list[Reply]:
             return await waiter

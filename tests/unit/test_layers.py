@@ -22,6 +22,7 @@ LAYERS = [
     ["calls", "monitor"],
     ["reading"],
     ["operations", "auditing"],
+    ["gathering"],
     ["worker", "doctor"],
     ["engine"],
     ["base"],

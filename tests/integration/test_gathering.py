@@ -1,0 +1,83 @@
+"""Single assignments made in one turn of the event loop travel together, and each hears of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import redis
+
+from interval_scheduler import AsyncScheduler, InvalidTask, PartitionUnavailable
+from tests.integration.conftest import storage
+from tests.servers import RedisServer
+from tests.tasks import Job, after
+
+
+def calls(servers: list[RedisServer]) -> int:
+    """How many scripts the servers were asked to run."""
+    total = 0
+    for server in servers:
+        with redis.Redis.from_url(server.url) as client:
+            stats: Any = client.info("commandstats")
+            total += stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
+    return total
+
+
+async def test_assignments_of_one_turn_are_one_call_a_partition(
+    redis_servers: list[RedisServer], namespace: str
+) -> None:
+    async with AsyncScheduler(storage=storage(redis_servers), namespace=namespace, partitions=8) as scheduler:
+        await scheduler.start_task_accept()
+        warm = [Job(f"warm {number}", after(3600)) for number in range(100)]
+        await asyncio.gather(*map(scheduler.assign_task, warm))  # now every server knows the script
+        before = calls(redis_servers)
+        new = await asyncio.gather(*(scheduler.assign_task(Job(f"{n}", after(3600))) for n in range(1000)))
+        assert new == [True] * 1000
+        assert calls(redis_servers) - before == 8
+        assert await scheduler.task_size() == 1100
+        again = await asyncio.gather(*(scheduler.assign_task(Job(f"{n}", payload="newer")) for n in range(990, 1010)))
+        assert again == [False] * 10 + [True] * 10
+        task = await scheduler.peek_task("999")
+        assert task is not None
+        assert task.payload == "newer"
+        await scheduler.clear_all_tasks()
+
+
+async def test_the_same_id_several_times_is_new_once_and_the_last_one_counts(
+    redis_servers: list[RedisServer], namespace: str
+) -> None:
+    async with AsyncScheduler(storage=storage(redis_servers), namespace=namespace) as scheduler:
+        await scheduler.start_task_accept()
+        jobs = [Job("one", after(3600), payload=number) for number in range(50)]
+        assert await asyncio.gather(*map(scheduler.assign_task, jobs)) == [True] + [False] * 49
+        task = await scheduler.peek_task("one")
+        assert task is not None
+        assert task.payload == 49
+        await scheduler.clear_all_tasks()
+
+
+async def test_a_refused_task_and_a_cancelled_caller_concern_nobody_else(
+    redis_servers: list[RedisServer], namespace: str
+) -> None:
+    async with AsyncScheduler(storage=storage(redis_servers), namespace=namespace, partitions=3) as scheduler:
+        await scheduler.start_task_accept()
+        tasks = [asyncio.create_task(scheduler.assign_task(Job(name, after(3600)))) for name in ("a", "", "b", "c")]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[0] is results[3] is True
+        assert isinstance(results[1], InvalidTask)
+        assert isinstance(results[2], asyncio.CancelledError)
+        await scheduler.clear_all_tasks()
+
+
+async def test_everybody_hears_that_an_instance_is_down(own_servers: list[RedisServer]) -> None:
+    async with AsyncScheduler(storage=storage(own_servers), partitions=3) as scheduler:
+        await scheduler.start_task_accept()
+        own_servers[1].kill()
+        jobs = [Job(f"{number}", after(3600)) for number in range(90)]
+        results = await asyncio.gather(*map(scheduler.assign_task, jobs), return_exceptions=True)
+        failed = [result for result in results if isinstance(result, PartitionUnavailable)]
+        assert {error.instance for error in failed} == {"redis-1"}
+        assert results.count(True) == 90 - len(failed)
+        assert 10 < len(failed) < 50
