@@ -22,7 +22,7 @@ _SERVED_SECONDS = 20.0
 _JOINED_SECONDS = 5.0
 """By then, workers that were started together know of each other. Before, a second in line may have to stand in."""
 _NOTICED_SECONDS = 15.0
-"""By then, whoever was told of lost writes has reported them, if it still lives."""
+"""By then, a producer that was told of lost writes has reported them, if it still lives."""
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class Call:
     version: int = 0
     due: int | None = None
     interval: int | None = None
+    process: Process | None = None
+    server: str = ""
     end: float = float("inf")
     outcome: str = "unknown"
     result: Any = None
@@ -66,8 +68,6 @@ class Loss:
     since: float
     at: float
     commands: int
-    betrayed: list[Process]
-    """Who lives and was told of what was lost."""
     reported: bool = False
 
 
@@ -155,10 +155,10 @@ class History:
     def _violate(self, entry: Executed, what: str) -> None:
         self.violations.append(f"at {entry.time:.3f}: {what}")
 
-    def lost(self, server: SimulatedServer, seconds: float, commands: int, betrayed: list[Process]) -> None:
+    def lost(self, server: SimulatedServer, seconds: float, commands: int) -> None:
         """A server came back without its last writes."""
         now = server.kernel.now
-        self.losses.append(Loss(server.name, now - seconds, now, commands, betrayed))
+        self.losses.append(Loss(server.name, now - seconds, now, commands))
         for key in [key for key in self._claims if key[0] == server.name]:
             del self._claims[key]
 
@@ -184,10 +184,20 @@ class History:
             if prompt is not None:
                 found += self._prompt(started, prompt, crowded)
         for loss in self.losses:
-            witnesses = [p for p in loss.betrayed if p.ended_at is None or p.ended_at > loss.at + _NOTICED_SECONDS]
-            if witnesses and not loss.reported:
+            if any(self._knew(call, loss) for call in self.calls) and not loss.reported:
                 found.append(f"{loss.server} lost {loss.commands} commands at {loss.at:.3f}, unnoticed")
         return found
+
+    def _knew(self, call: Call, loss: Loss) -> bool:
+        """Whether a producer that is still there was told of a write that was lost."""
+        ended = None if call.process is None else call.process.ended_at
+        return (
+            call.outcome == "ok"
+            and call.server == loss.server
+            and loss.since <= call.start
+            and call.end <= loss.at
+            and (ended is None or ended > loss.at + _NOTICED_SECONDS)
+        )
 
     def _never_lost(
         self,

@@ -228,11 +228,10 @@ class _AsyncConnection(_Connection):
         delay = weather.latency() + (weather.slowness() if fate == "slow" else 0.0)
         # One connection keeps the order.
         self._return = max(self._return, self._process.kernel.now + delay)
-        self._process.kernel.at(self._return, self._process, self._receive, reply, args)
+        self._process.kernel.at(self._return, self._process, self._receive, reply)
 
-    def _receive(self, reply: Any, args: list[bytes]) -> None:
+    def _receive(self, reply: Any) -> None:
         self._replies.append(reply)
-        self._server.delivered(self._process, args, reply)
         self._wake()
 
     async def read_response(self, disable_decoding: bool = True) -> Any:

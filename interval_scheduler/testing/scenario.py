@@ -169,6 +169,10 @@ class Scenario:
         assert layout is not None
         return self.network.servers[layout.partitions[partition].instance]
 
+    def _owner(self, task_id: str) -> str:
+        layout = self._schedulers[0]._engine.layout
+        return "" if layout is None else layout.home(task_id.encode()).instance
+
     async def _produce(self, name: str, process: Process, scheduler: AsyncScheduler, clears: bool) -> None:
         await _until_connected(scheduler)
         chance = process.random
@@ -211,7 +215,9 @@ class Scenario:
         interval = None if job.reschedule_interval is None else round(job.reschedule_interval * 1000)
         # Whoever is not told the outcome may try again: that must be safe.
         for _ in range(scheduler._engine.world.random.choice([1, 20])):
-            call = Call("assign", job.id, self.kernel.now, job.version, due, interval)
+            process = scheduler._engine.world
+            assert isinstance(process, Process)
+            call = Call("assign", job.id, self.kernel.now, job.version, due, interval, process, self._owner(job.id))
             await self._do(call, scheduler.assign_task(job))
             if call.outcome == "ok":
                 return
@@ -259,9 +265,9 @@ class Scenario:
             server.restart()
             return
         seconds = self.kernel.now - lost_since + LOSS_SECONDS
-        commands, betrayed = server.restart(seconds)
+        commands = server.restart(seconds)
         if commands:
-            self.history.lost(server, seconds, commands, betrayed)
+            self.history.lost(server, seconds, commands)
 
     def _strike_worker(self, happening: Happening) -> None:
         crew = list(self.crew.values())

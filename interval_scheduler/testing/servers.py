@@ -19,7 +19,7 @@ from ..commands import Command
 from ..options import load_options
 from ..scripts import script
 from ..transport.endpoint import Endpoint
-from .kernel import Kernel, Process
+from .kernel import Kernel
 
 _NOW = re.compile(r"^-- ARGV\[(\d+)\] now ", re.MULTILINE)
 
@@ -138,8 +138,6 @@ class SimulatedServer:
         self.observer: Callable[[SimulatedServer, Executed], None] | None = None
         self.altered: dict[str, bytes] = {}
         """Scripts to execute in the place of the real ones, by name: to test that a broken one is noticed."""
-        self.told: dict[tuple[bytes, Process], int] = {}
-        """The largest number of writes that a process was told of, by partition."""
         self._backend = backend
         self._journal: list[tuple[float, list[bytes]]] = []
         self._subscribers: list[Subscriber] = []
@@ -199,11 +197,6 @@ class SimulatedServer:
     def _hear(self) -> None:
         self._backend.listen({channel for subscriber in self._subscribers for channel in subscriber.channels})
 
-    def delivered(self, process: Process, args: list[bytes], reply: Any) -> None:
-        """A process received the reply to a command."""
-        if args[0] == b"EVALSHA" and isinstance(reply, list) and isinstance(reply[0], int):
-            self.told[args[3], process] = max(reply[0], self.told.get((args[3], process), 0))
-
     def connected(self, broken: Callable[[], None]) -> None:
         """Takes a connection; `broken()` is called when it ends on this side."""
         self._connections[broken] = None
@@ -224,30 +217,21 @@ class SimulatedServer:
         for broken in connections:
             broken()
 
-    def restart(self, lost_seconds: float = 0.0) -> tuple[int, list[Process]]:
-        """Back again, without the writes of the last seconds, and without scripts.
-
-        Says how many commands were lost, and which living processes had been told of writes that were.
-        """
+    def restart(self, lost_seconds: float = 0.0) -> int:
+        """Back again, without the writes of the last seconds, and without scripts; how many commands were lost."""
         kept = [entry for entry in self._journal if entry[0] <= self.kernel.now - lost_seconds or not lost_seconds]
         lost = len(self._journal) - len(kept)
-        betrayed: list[Process] = []
         if lost:
             self._backend.call(b"FLUSHALL")
             self._load_all()
             self._journal = kept
-            found: dict[bytes, int] = {}
             for _, args in kept:
-                reply = self._call(known_scripts()[args[1]], args)
-                if isinstance(reply, list) and isinstance(reply[0], int):
-                    found[args[3]] = reply[0]
+                self._call(known_scripts()[args[1]], args)
             self._backend.published()
-            betrayed = [process for (meta, process), told in self.told.items() if told > found.get(meta, 0)]
-            self.told.clear()
         self.forget_scripts()
         self.up = True
         self.starts += 1
-        return lost, [process for process in dict.fromkeys(betrayed) if process.alive]
+        return lost
 
     def forget_scripts(self) -> None:
         self._backend.call(b"SCRIPT", b"FLUSH")
