@@ -1,4 +1,4 @@
-"""The command line: ``interval-scheduler demo``, ``worker`` and ``doctor``."""
+"""The command line. What a command needs is imported when it is known which one was asked for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from ..errors import SchedulerError
-from . import audit, doctor, service
-from .arguments import DEFAULTS, add_namespace_arguments
+
+_VERSION = f"interval-scheduler {__version__}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code: 0 well, 1 failed, 2 wrong usage."""
+    if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
+        print(_VERSION)
+        sys.exit(0)
+    from ..errors import SchedulerError
+
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -29,10 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from . import audit, doctor, service
+    from .arguments import DEFAULTS, add_namespace_arguments
+
     parser = argparse.ArgumentParser(
         prog="interval-scheduler", description="Recurring and one-off tasks at their time, on Redis."
     )
-    parser.add_argument("--version", action="version", version=f"interval-scheduler {__version__}")
+    parser.add_argument("--version", action="version", version=_VERSION)
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
 
     demo = commands.add_parser(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..scheduler import Scheduler
 from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints what was found; the exit code: 1 if something is wrong and was not mended."""
+    from ..scheduler import Scheduler
+
     fields = scheduler_options(options)
     # Log lines go to stderr: what was found may be read by a program.
     with typed_options_win(fields), Scheduler(fields, logging.getLogger("interval_scheduler")) as scheduler:

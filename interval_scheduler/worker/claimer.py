@@ -20,7 +20,10 @@ from .settler import Execute
 CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""
 PROBE_TASKS = 16
-"""What is reserved for a partition that left nothing behind last time, so that many light ones fit one round trip."""
+"""What is reserved at most for a partition that left nothing behind last time, and at least `LEAST_TASKS`: so that many
+light ones fit one round trip. One that had more gets `GROWTH` times as much the next time, up to `CLAIM_TASKS`."""
+LEAST_TASKS = 2
+GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _NUDGE_SECONDS = 0.05
@@ -102,7 +105,8 @@ class Claimer:
         self._lapse: dict[int, float] = {}
         # Hints that came while a question was under way: its answer may be older than they are, and must not undo them.
         self._hinted: dict[int, float] = {}
-        self._flooded: set[int] = set()
+        # What to reserve for partitions that had more to give than was asked for.
+        self._appetite: dict[int, int] = {}
         # Partitions whose lapsed runs are all suspects, which have to wait for the one that is running.
         self._blocked: set[int] = set()
         self._next_look = 0.0
@@ -231,12 +235,7 @@ class Claimer:
 
     async def _claim(self, ready: list[int]) -> None:
         """One round trip: claims from the oldest partitions, as far as free slots go."""
-        chosen: list[tuple[int, int]] = []
-        for number in ready:
-            granted = self._reserve(CLAIM_TASKS if number in self._flooded else PROBE_TASKS)
-            if not granted:
-                break
-            chosen.append((number, granted))
+        chosen = self._shares(ready)
         if not chosen:
             self.starved = True
             await self._pass_on(ready)
@@ -274,6 +273,23 @@ class Claimer:
         if failure is not None:
             raise failure
 
+    def _shares(self, ready: list[int]) -> list[tuple[int, int]]:
+        """Reserves slots for partitions, those that are longest overdue first, as far as there are any."""
+        light = sum(number not in self._appetite for number in ready)
+        wanted = [self._appetite.get(number, PROBE_TASKS) for number in ready]
+        free = self._reserve(sum(wanted))
+        probe = max(LEAST_TASKS, min(PROBE_TASKS, free // light)) if light else 0
+        chosen: list[tuple[int, int]] = []
+        for number in ready:
+            share = min(free, self._appetite.get(number, probe))
+            if not share:
+                break
+            chosen.append((number, share))
+            free -= share
+        if free:
+            self._give_back(free)
+        return chosen
+
     def _is_lapsed(self, number: int) -> bool:
         lapse = self._lapse.get(number)
         return lapse is not None and self.server.at(lapse) <= self._world.monotonic()
@@ -295,9 +311,9 @@ class Claimer:
         if count < limit and self._is_lapsed(number):
             self._blocked.add(number)
         if count == limit:
-            self._flooded.add(number)
+            self._appetite[number] = min(CLAIM_TASKS, GROWTH * limit)
         else:
-            self._flooded.discard(number)
+            self._appetite.pop(number, None)
         self._give_back(limit - count)
         deadline = sent + self._lease_ms / 1000
         if entries:
