@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from ..bench import Bench
+from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, ratio
 from ..processes import Segment, assign, stage
 from ..servers import PERSISTENCE
-from ..subjects import PLAIN, RAW_SOCKET
+from ..subjects import PLAIN, RAW_SOCKET, Subject
 
 SPREADS = (("due in one minute", 60.0), ("due over 24 hours", 24 * 3600.0))
 
@@ -34,9 +35,13 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield Figure(f"{name}: server", OURS, used.microseconds / count, "µs/task in scripts")
     if bench.repetition == 0:
         for peer in bench.peers:
-            with bench.servers("") as servers, stage(peer, servers) as place:
-                rate = assign(place, Segment(bench.size(10_000, 200))).rate
-            yield Figure("bulk", peer.name, rate, "tasks/s")
+            yield from attempted("bulk", peer, partial(_peer, bench, peer))
+
+
+def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:
+    with bench.servers("") as servers, stage(peer, servers) as place:
+        rate = assign(place, Segment(bench.size(10_000, 200)), "bulk").rate
+    yield Figure("bulk", peer.name, rate, "tasks/s")
 
 
 QUESTION = Question(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from ..bench import Bench
+from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, ratio
 from ..processes import Segment, assign, stage
 from ..servers import PERSISTENCE
@@ -26,9 +27,13 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield ratio(f"{name}: of a bare EVALSHA", OURS, rates[ours], rates[limit])
     if bench.repetition == 0:
         for peer in bench.peers:
-            with bench.servers("") as servers, stage(peer, servers) as place:
-                rate = assign(place, Segment(bench.size(2000, 100)), "one").rate
-            yield Figure("one call at a time", peer.name, rate, "tasks/s")
+            yield from attempted("one call at a time", peer, partial(_peer, bench, peer))
+
+
+def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:
+    with bench.servers("") as servers, stage(peer, servers) as place:
+        rate = assign(place, Segment(bench.size(2_000, 100)), "one").rate
+    yield Figure("one call at a time", peer.name, rate, "tasks/s")
 
 
 def _in_turns(bench: Bench, ours: Subject, limit: Subject, persistence: str) -> dict[Subject, float]:
