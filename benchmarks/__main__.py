@@ -26,7 +26,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     questions = _chosen(arguments.only)
     peers = [] if arguments.peers == "none" else _peers(arguments.peers)
-    bench, table = Bench(arguments.quick, peers), Table()
+    bench, table = Bench(arguments.quick, peers, int(arguments.largest), arguments.repetitions), Table()
     begin = time.monotonic()
     try:
         for repetition in range(arguments.repetitions):
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help=f"names of questions, separated by commas: {names}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--largest", type=float, default=10e6, help="most tasks to fill a server with (default 10e6)")
     parser.add_argument("--peers", default="installed", help="names separated by commas, 'installed' or 'none'")
     parser.add_argument("--output", type=Path, default=HERE / "results.json", help="where the JSON goes")
     parser.add_argument("--readme", action="store_true", help="put the table into benchmarks/README.md")

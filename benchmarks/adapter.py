@@ -65,6 +65,8 @@ class Settings:
     """After which time the work of a dead worker is to be repeated, where it can be set; 0: not asked for."""
     schedulers: int
     """Workers within one worker process."""
+    count_calls: bool
+    """Whether workers of ours note which scripts they call, and how often."""
 
     @property
     def port(self) -> int:
@@ -78,6 +80,7 @@ class Settings:
             "BENCHMARK_CONCURRENCY": str(self.concurrency),
             "BENCHMARK_RECOVERY_SECONDS": str(self.recovery_seconds),
             "BENCHMARK_SCHEDULERS": str(self.schedulers),
+            "BENCHMARK_COUNT_CALLS": str(int(self.count_calls)),
         }
 
 
@@ -91,6 +94,7 @@ def settings() -> Settings:
         int(given("BENCHMARK_CONCURRENCY", "0")),
         float(given("BENCHMARK_RECOVERY_SECONDS", "0")),
         int(given("BENCHMARK_SCHEDULERS", "1")),
+        given("BENCHMARK_COUNT_CALLS", "0") == "1",
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from .figures import Figure, Missing
-from .processes import Failed, Segment, assign, stage
+from .processes import Client, Failed, Segment, assign, stage
 from .servers import Server, running
 from .subjects import COROUTINE, Subject
 
-PENDING_SECONDS = 24 * 3600.0
-"""Over which time the tasks of a filled server are due."""
+DAY = 24 * 3600.0
+_WARM = 100
+"""Tasks assigned before memory is looked at: they bring scripts and buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +26,42 @@ class Blocking:
     longest: float
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A server with pending tasks of ours in the default namespace: `count` of them, due uniformly over `seconds`, a day
+    from when they were assigned. `rate`: tasks a second while it was filled."""
+
+    server: Server
+    count: int
+    seconds: float
+    bytes_per_task: float
+    rate: float
+
+
 @dataclass(slots=True)
 class Bench:
     """One run of some questions."""
 
     quick: bool
     peers: Sequence[Subject]
+    largest: int
+    """Most tasks that a server is filled with."""
+    repetitions: int = 1
     repetition: int = 0
     blocking: dict[str, list[Blocking]] = field(default_factory=lambda: defaultdict(list))
     """By question, what its servers told at their end."""
     rates: dict[str, float] = field(default_factory=dict)
     """Of every subject the rate at which it assigns, as far as known: how early to begin before jobs are due."""
-    _filled: dict[int, Server] = field(default_factory=dict)
+    _filled: dict[tuple[int, float], Filled] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
+
+    @property
+    def last(self) -> bool:
+        """Whether this is the last repetition, in which what was filled may be spoilt."""
+        return self.repetition == self.repetitions - 1
 
     @contextmanager
     def servers(self, question: str, count: int = 1, persistence: str = "none") -> Iterator[list[Server]]:
@@ -54,14 +76,35 @@ class Bench:
         """Keeps how long scripts blocked a server."""
         self.blocking[question].append(Blocking(server.script_percentile(), server.slowest_script()))
 
-    def filled(self, count: int) -> Server:
-        """A server with `count` tasks pending over the next 24 hours, in the default namespace, filled once a run."""
-        if count not in self._filled:
-            [server] = self._stack.enter_context(running())
-            with stage(COROUTINE, [server]) as place:
-                assign(place, Segment(count, 0, 3600.0, PENDING_SECONDS))
-            self._filled[count] = server
-        return self._filled[count]
+    def fills(self) -> list[int]:
+        """How many tasks to fill servers with."""
+        sizes = [2000, 5000] if self.quick else [100_000, 1_000_000, 10_000_000]
+        return [size for size in sizes if size <= self.largest] or [self.largest]
+
+    def filled(self, count: int, seconds: float) -> Filled:
+        """A server with `count` tasks pending over `seconds`, filled once a run: whoever changes it puts it back."""
+        key = (count, seconds)
+        if key not in self._filled:
+            self._filled[key] = self._fill(count, seconds)
+        return self._filled[key]
+
+    def _fill(self, count: int, seconds: float) -> Filled:
+        [server] = self._stack.enter_context(running())
+        with stage(COROUTINE, [server]) as place:
+            client = Client(place, [Segment(_WARM, count, DAY, seconds), Segment(count, 0, DAY, seconds)], "bulk")
+            try:
+                # The client waits at both looks, connected and at rest, so that it does not count.
+                client.answer()
+                time.sleep(0.3)
+                before = server.memory()
+                client.go_on()
+                assigned = client.answer(3600.0)
+                grown = server.memory() - before
+            finally:
+                client.close()
+        self.remember("fill", server)
+        server.forget()
+        return Filled(server, count, seconds, grown / count, assigned.rate)
 
     def rate(self, subject: Subject) -> float:
         """Jobs a second that the client of a subject assigns in bulk, found out on the first call."""

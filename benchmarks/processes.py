@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,11 +39,18 @@ class Stage:
     concurrency: int = 0
     recovery_seconds: float = 0.0
     schedulers: int = 1
+    count_calls: bool = False
 
     def environment(self) -> dict[str, str]:
         urls = tuple(server.url for server in self.servers)
         asked = Settings(
-            urls, str(self.folder), self.job_seconds, self.concurrency, self.recovery_seconds, self.schedulers
+            urls,
+            str(self.folder),
+            self.job_seconds,
+            self.concurrency,
+            self.recovery_seconds,
+            self.schedulers,
+            self.count_calls,
         )
         return {**self.subject.environment(), **asked.environment()}
 
@@ -56,11 +64,12 @@ def stage(
     concurrency: int = 0,
     recovery_seconds: float = 0.0,
     schedulers: int = 1,
+    count_calls: bool = False,
 ) -> Iterator[Stage]:
     """A stage whose folder is deleted at the end."""
     folder = Path(tempfile.mkdtemp(prefix="interval-scheduler-benchmark-"))
     try:
-        yield Stage(subject, servers, folder, job_seconds, concurrency, recovery_seconds, schedulers)
+        yield Stage(subject, servers, folder, job_seconds, concurrency, recovery_seconds, schedulers, count_calls)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -126,6 +135,7 @@ class Client:
             raise Failed(f"assigning took longer than {timeout:.0f} s")
         line = self._process.stdout.readline()
         if not line:
+            self._process.wait()
             raise Failed(f"the client ended: {_tail(Path(self._log.name))}")
         return Assigned(**json.loads(line))
 
@@ -191,7 +201,6 @@ class Workers:
         while not self.records.starts(WARM_NUMBER, 1):
             if time.monotonic() > end or any(process.poll() is not None for process in self.processes):
                 raise Failed(f"the worker does not run its first job: {_tail(Path(self._log.name))}")
-            self.records.poll()
             time.sleep(0.02)
 
     def wait_for(self, records: int, timeout: float, quiet: float = 30.0) -> None:
@@ -205,7 +214,14 @@ class Workers:
             if now > end or now - since > quiet:
                 break
             time.sleep(0.05)
-        self.records.poll_all()
+
+    def calls(self) -> Counter[str]:
+        """How often workers of ours have called which script, as they last told: they do ten times a second."""
+        total: Counter[str] = Counter()
+        for path in self._stage.folder.glob("calls.*"):
+            with contextlib.suppress(json.JSONDecodeError):
+                total.update(json.loads(path.read_text()))
+        return total
 
     def cpu(self) -> float:
         """Seconds of processor time of all workers so far, with the processes they started."""

@@ -12,7 +12,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 RECORD = struct.Struct("<IId")
@@ -52,56 +51,58 @@ class Recorder:
         RECORD.pack_into(target, next(self._places), number + 1, what, time.time())
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One start or end of a job, at `time` in unix seconds."""
-
-    number: int
-    what: int
-    time: float
-
-
 class Records:
     """Reads what all workers of one measurement have written so far."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offsets: dict[Path, int] = {}
-        self.all: list[Record] = []
+        self._lengths: dict[Path, int] = {}
 
     def poll(self) -> int:
-        """Reads on; says how many records there are by now."""
+        """How many records there are by now. Cheap: it takes no time from what is being measured."""
         for path in self._folder.glob("records.*"):
-            offset = self._offsets.get(path, 0)
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(RECORD.size * 50_000)
-            for number, what, moment in RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size]):
-                if not number or not moment:
-                    break
-                offset += RECORD.size
-                self.all.append(Record(number - 1, what, moment))
-            self._offsets[path] = offset
-        return len(self.all)
-
-    def poll_all(self) -> int:
-        """Reads on until there is nothing new."""
-        while True:
-            before = len(self.all)
-            if self.poll() == before:
-                return before
+            self._lengths[path] = _length(path, self._lengths.get(path, 0))
+        return sum(self._lengths.values())
 
     def starts(self, first: int, count: int) -> dict[int, list[float]]:
-        """When each of `count` jobs from number `first` on was started, every time."""
+        """When each of `count` jobs from number `first` on was started, every time, in unix seconds."""
         return self._times(STARTED, first, count)
 
     def ends(self, first: int, count: int) -> dict[int, list[float]]:
-        """When each of `count` jobs from number `first` on had ended, every time."""
+        """When each of `count` jobs from number `first` on had ended, every time, in unix seconds."""
         return self._times(ENDED, first, count)
 
-    def _times(self, what: int, first: int, count: int) -> dict[int, list[float]]:
+    def _times(self, wanted: int, first: int, count: int) -> dict[int, list[float]]:
+        self.poll()
         times: dict[int, list[float]] = {}
-        for record in self.all:
-            if record.what == what and first <= record.number < first + count:
-                times.setdefault(record.number, []).append(record.time)
+        for path, length in self._lengths.items():
+            with path.open("rb") as file:
+                data = file.read(RECORD.size * (length + _GAP))
+            for number, what, moment in RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size]):
+                if moment and what == wanted and first < number <= first + count:
+                    times.setdefault(number - 1, []).append(moment)
         return times
+
+
+_GAP = 1000
+"""A thread that was killed, or is slow, may leave a record empty before those of others."""
+
+
+def _length(path: Path, known: int) -> int:
+    """How many records a file has, at least `known`: in growing steps, then by halves."""
+    with path.open("rb") as file:
+
+        def written(place: int) -> bool:
+            file.seek(place * RECORD.size)
+            data = file.read(RECORD.size)
+            return len(data) == RECORD.size and any(data)
+
+        low, step = known, 1
+        while written(low + step - 1):
+            low += step
+            step *= 2
+        high = low + step - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if written(middle) else (low, middle)
+        return low

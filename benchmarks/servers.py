@@ -53,6 +53,11 @@ class Server(RedisServer):
         entries = self.client.slowlog_get(10_000)
         return float(max((e["duration"] for e in entries if e["command"].upper().startswith(b"EVALSHA")), default=0))
 
+    def forget(self) -> None:
+        """Starts the statistics of commands and the slow log anew."""
+        self.client.config_resetstat()
+        self.client.slowlog_reset()
+
 
 class ScriptTime:
     """Calls of scripts and the microseconds that the server spent in them."""

@@ -57,6 +57,9 @@ async def assign(adapter: Any, specification: dict[str, Any]) -> None:
             cpu += time.process_time() - processor
         answer = {"count": count, "seconds": seconds, "cpu": cpu, "due": begin, "ended": time.time()}
         print(json.dumps(answer), flush=True)
+    # Whoever asked may want to look at the server with this client still connected: it ends the process.
+    if len(specification["segments"]) > 1:
+        await asyncio.to_thread(sys.stdin.readline)
 
 
 def _method(client: Any, specification: dict[str, Any]) -> Callable[[Sequence[Item]], Any]:

@@ -44,6 +44,9 @@ RAW_SOCKET = Subject("HSET + SADD on a raw socket", "benchmarks.limits.raw_socke
 TIMER = Subject("bare event-loop timer", "benchmarks.limits.timer")
 
 
+TIMERS_IN_MEMORY = Subject("apscheduler in memory", "benchmarks.peers.apscheduler_memory", PEERS["apscheduler"])
+
+
 def peer_subject(peer: Peer) -> Subject:
     return Subject(peer.name, f"benchmarks.peers.{peer.name}", peer)
 

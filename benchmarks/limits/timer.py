@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -31,17 +31,29 @@ def client() -> Client:
     return Client()
 
 
-async def _arm(inbox: TextIO) -> None:
+async def inbox_items() -> AsyncIterator[tuple[float, str]]:
+    """Due time and payload of every job that was handed over, as they come, for ever."""
+    with _open_inbox() as inbox:
+        rest = ""
+        while True:
+            rest += inbox.read()
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                due, payload = line.split(" ")
+                yield float(due), payload
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _open_inbox() -> TextIO:
+    _INBOX.touch()
+    return _INBOX.open()
+
+
+async def _arm() -> None:
     """Sets a timer for every job that was handed over."""
     loop = asyncio.get_running_loop()
-    rest = ""
-    while True:
-        rest += inbox.read()
-        *lines, rest = rest.split("\n")
-        for line in lines:
-            due, payload = line.split(" ")
-            loop.call_at(loop.time() + float(due) - time.time(), _start, payload)
-        await asyncio.sleep(_LOOK_SECONDS)
+    async for due, payload in inbox_items():
+        loop.call_at(loop.time() + due - time.time(), _start, payload)
 
 
 _running: set[asyncio.Task[None]] = set()
@@ -54,6 +66,4 @@ def _start(payload: str) -> None:
 
 
 def work() -> None:
-    _INBOX.touch()
-    with _INBOX.open() as inbox:
-        asyncio.run(_arm(inbox))
+    asyncio.run(_arm())

@@ -110,6 +110,8 @@ async function assign(specification) {
     }
     fs.writeSync(1, `${JSON.stringify({ count: segment.count, seconds, cpu, due, ended: now() })}\n`);
   }
+  // Whoever asked may want to look at the server with this client still connected: it ends the process.
+  if (specification.segments.length > 1) await new Promise((go) => process.stdin.once('data', go));
 }
 
 function describe() {

@@ -8,9 +8,9 @@ from ..adapter import SETTINGS, Description, job
 
 DESCRIPTION = Description(
     ("celery", "kombu", "redis", "hiredis"),
-    "Redis broker, a pool of 10 threads, prefetch_multiplier=100, no results, events, gossip, mingle, heartbeat or rate "
-    "limits, visibility_timeout=4 h; crash: acks_late, visibility_timeout=5 s, restoring every 1 s (default: a sweep "
-    "every 100 s), prefetch_multiplier=1",
+    "Redis broker, a pool of 10 threads, prefetch_multiplier=100, no results, events, gossip, mingle, heartbeat or "
+    "rate limits, visibility_timeout=4 h; crash: acks_late, visibility_timeout=5 s, restoring every 1 s (default: a "
+    "sweep every 100 s), prefetch_multiplier=1",
     "one producer used again for every apply_async (no batch call)",
     "no: schedules of beat are fixed at its start",
 )

@@ -9,7 +9,7 @@ from functools import partial
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile
 from ..processes import Segment, Workers, assign, stage, workers
-from ..subjects import COROUTINE, TIMER, Subject
+from ..subjects import COROUTINE, TIMER, TIMERS_IN_MEMORY, Subject
 
 RATES = (100, 1000, 10_000)
 SCHEDULERS_PER_PROCESS = 10
@@ -21,7 +21,7 @@ _SLOW_PEERS_RATE = 1000
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for rate in RATES:
-        for subject in (COROUTINE, TIMER):
+        for subject in (COROUTINE, TIMER, *_in_memory(bench)):
             name = OURS if subject is COROUTINE else subject.name
             yield from attempted(f"{rate:,}/s", subject, partial(_lateness, bench, subject, name, rate, 1))
     for count in (10, 100):
@@ -34,6 +34,12 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
                     yield from attempted(f"{rate:,}/s", peer, partial(_lateness, bench, peer, peer.name, rate, 1))
 
 
+def _in_memory(bench: Bench) -> Iterator[Subject]:
+    """Timers of a library in memory, for the rates that it can take."""
+    if any(peer.peer is TIMERS_IN_MEMORY.peer for peer in bench.peers):
+        yield TIMERS_IN_MEMORY
+
+
 def _crowd(bench: Bench, rate: int, count: int) -> Iterator[Figure]:
     yield from _lateness(bench, COROUTINE, OURS, rate, count)
 
@@ -42,24 +48,23 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     seconds = 10.0 if rate <= 1000 else 4.0
     seconds = seconds / 10 if bench.quick else seconds
     jobs = int(rate * seconds)
-    lead = 3.0 if subject is TIMER else bench.lead(subject, jobs)
+    lead = jobs / 5000 + 2.0 if subject in (TIMER, TIMERS_IN_MEMORY) else bench.lead(subject, jobs)
     schedulers = min(count, SCHEDULERS_PER_PROCESS)
     ours = subject is COROUTINE
     with (
         bench.servers("B6" if ours else "") as servers,
-        stage(subject, servers, schedulers=1 if count == 1 else schedulers) as place,
+        stage(subject, servers, schedulers=schedulers, count_calls=ours) as place,
         workers(place, max(1, count // schedulers)) as running,
     ):
         running.warm()
         if count > 1:
             _all_up(running, count)
         assigned = assign(place, Segment(jobs, 0, lead, seconds))
-        before = servers[0].scripts()
+        before = running.calls()
         end = assigned.due + seconds + 30
-        while time.time() < end and (running.records.poll() < jobs or time.time() < assigned.due + seconds + 1.5):
+        while time.time() < end and (running.records.poll() <= jobs or time.time() < assigned.due + seconds + 1.5):
             time.sleep(0.1)
-        running.records.poll_all()
-        calls = (servers[0].scripts() - before).calls
+        calls = running.calls() - before
         starts = running.records.starts(0, jobs)
     step = seconds / jobs
     late = [(moment - assigned.due - number * step) * 1000 for number, all_ in starts.items() for moment in all_]
@@ -70,13 +75,13 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     yield Figure(f"{what}: lost", name, jobs - len(starts), "tasks")
     yield Figure(f"{what}: twice", name, sum(len(all_) - 1 for all_ in starts.values()), "tasks")
     if ours:
-        yield Figure(f"{what}: script calls", name, calls / jobs, "per task")
+        yield Figure(f"{what}: claims", name, calls["claim"] / jobs, "per task")
+        yield Figure(f"{what}: settles", name, calls["settle"] / jobs, "per task")
 
 
 def _all_up(running: Workers, count: int) -> None:
     """Gives all workers the time to start and to hear of each other."""
     time.sleep(2.0 + count * 0.05)
-    running.records.poll_all()
 
 
 QUESTION = Question(
