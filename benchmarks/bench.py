@@ -28,8 +28,10 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A server with pending tasks of ours in the default namespace: `count` of them, due uniformly over `seconds`, a day
-    from when they were assigned. `rate`: tasks a second while it was filled."""
+    """A server with `count` pending tasks of ours in the default namespace.
+
+    They are due uniformly over `seconds`, a day after they were assigned, at `rate` tasks a second.
+    """
 
     server: Server
     count: int

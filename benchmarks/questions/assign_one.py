@@ -37,14 +37,14 @@ def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:
 
 
 def _in_turns(bench: Bench, ours: Subject, limit: Subject, persistence: str) -> dict[Subject, float]:
-    count = bench.size(5000, 200)
+    count, rounds = bench.size(5000, 200), bench.size(ROUNDS, 1)
     seconds = {ours: 0.0, limit: 0.0}
     with bench.servers("B1", 1, persistence) as mine, bench.servers("", 1, persistence) as others:
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             for subject, servers in ((ours, mine), (limit, others)):
                 with stage(subject, servers) as place:
                     seconds[subject] += assign(place, Segment(count, turn * count, 3600.0, 3600.0), "one").seconds
-    return {subject: ROUNDS * count / spent for subject, spent in seconds.items()}
+    return {subject: rounds * count / spent for subject, spent in seconds.items()}
 
 
 QUESTION = Question(

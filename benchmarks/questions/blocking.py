@@ -39,5 +39,6 @@ QUESTION = Question(
     "how long one script blocks the server",
     measure,
     [Goal("p99.9 of the worst server", 5.0, 2.0, most=True)],
-    notes="From `INFO latencystats` and the slow log (0: never above 1 ms), by the question whose servers they are.",
+    notes="From `INFO latencystats` and the slow log (0: never above 1 ms), by the question whose servers they are. "
+    "What else the machine runs blocks servers too: on a busy one the longest says little.",
 )

@@ -28,8 +28,10 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
 
 def _crash(bench: Bench, subject: Subject, name: str, what: str, recovery: float) -> Iterator[Figure]:
     count = bench.size(500, 60)
-    settings = {"job_seconds": JOB_SECONDS, "recovery_seconds": recovery}
-    with bench.servers("") as servers, stage(subject, servers, concurrency=CONCURRENCY, **settings) as place:
+    with (
+        bench.servers("") as servers,
+        stage(subject, servers, job_seconds=JOB_SECONDS, recovery_seconds=recovery, concurrency=CONCURRENCY) as place,
+    ):
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)))
         time.sleep(max(0.0, assigned.due - time.time()) + 0.3)
         with workers(place) as running:

@@ -17,13 +17,13 @@ _LONGEST_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Runs a second between the first and the last start, processor time a run of worker and server, in microseconds,
-    and of the latter what scripts took."""
+    """Runs a second between the first and the last start; processor time a run of worker and server, in µs."""
 
     rate: float
     worker_cpu: float
     server_cpu: float
     scripts: float
+    """µs a run in scripts, of claim and settle above all."""
     calls: float
     """Calls of scripts a run."""
 
@@ -48,6 +48,7 @@ def drain(
         [server] = servers
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)), mode)
         time.sleep(max(0.0, assigned.due - time.time()) + 0.3)
+        scripts = server.scripts()
         with workers(place) as running:
             before = (running.cpu(), server.cpu())
             # Start-up is not part of it: the last look before the first run counts.
@@ -56,7 +57,7 @@ def drain(
                 time.sleep(_WATCH_SECONDS)
             running.wait_for(count, _LONGEST_SECONDS, quiet=15.0)
             after = (running.cpu(), server.cpu())
-            scripts = server.scripts()
+            scripts = server.scripts() - scripts
             starts = running.records.starts(0, count)
             if len(starts) < count:
                 raise Failed(f"{count - len(starts)} of {count} jobs did not run")

@@ -32,13 +32,16 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
 def _recurring(bench: Bench, subject: Subject, name: str, what: str, spread: float, on_grid: bool) -> Iterator[Figure]:
     """Where the grid is that of the subject, it begins with the first run of every task."""
     tasks, periods = bench.size(200, 20), bench.size(20, 3)
-    with bench.servers("B14" if subject is COROUTINE else "") as servers, stage(subject, servers) as place:
-        with workers(place) as running:
-            running.warm()
-            assigned = assign(place, Segment(tasks, 0, _LEAD_SECONDS, spread), "recurring", seconds=EVERY)
-            last = assigned.due + spread + periods * EVERY
-            time.sleep(max(0.0, last + 2.0 - time.time()))
-            starts = running.records.starts(0, tasks)
+    with (
+        bench.servers("B14" if subject is COROUTINE else "") as servers,
+        stage(subject, servers) as place,
+        workers(place) as running,
+    ):
+        running.warm()
+        assigned = assign(place, Segment(tasks, 0, _LEAD_SECONDS, spread), "recurring", seconds=EVERY)
+        last = assigned.due + spread + periods * EVERY
+        time.sleep(max(0.0, last + 2.0 - time.time()))
+        starts = running.records.starts(0, tasks)
     offsets: list[float] = []
     ran = again = 0
     for number, times in starts.items():

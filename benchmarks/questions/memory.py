@@ -51,5 +51,5 @@ QUESTION = Question(
     "memory a pending task",
     measure,
     [Goal(f"{count:,} pending", 235, 195, most=True) for count in (100_000, 1_000_000, 10_000_000)],
-    notes="Growth of `used_memory`; ids `user:<10 digits>`, due uniformly over 24 hours, default options. Measured once.",
+    notes="Growth of `used_memory`; ids `user:<10 digits>`, due uniformly over 24 hours, default options. Once.",
 )

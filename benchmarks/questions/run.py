@@ -40,8 +40,7 @@ def _ours(bench: Bench, handler: str, subject: Subject, persistence: str, count:
     yield Figure(name, OURS, done.rate, "tasks/s")
     yield Figure(f"{name}: worker", OURS, done.worker_cpu, "µs CPU/task")
     yield Figure(f"{name}: server", OURS, done.server_cpu, "µs CPU/task")
-    # Assigning is in there too, which B2 shows alone: claim and settle are the rest.
-    yield Figure(f"{name}: server, assign, claim and settle", OURS, done.scripts, "µs/task in scripts")
+    yield Figure(f"{name}: server, claim and settle", OURS, done.scripts, "µs/task in scripts")
 
 
 def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:

@@ -1,0 +1,84 @@
+"""The accounts of a due task that is claimed, run and settled: of the worker, and of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from interval_scheduler.commands import Partition
+from interval_scheduler.definition import decode_body, prepare
+from interval_scheduler.record import RUNNING, Header, parse_header, split_record
+from interval_scheduler.settlement import End, Live, Outcome, begin, settle
+from interval_scheduler.transport import answers
+
+from ..adapter import Item, payload
+from ..bench import Bench
+from ..ours.jobs import Job
+from ..questions.draining import drain
+from ..subjects import COROUTINE
+from .page import Account, least
+
+SETTLES_PER_CALL = 50
+"""About as many as a worker with default options reports at a time under load."""
+
+
+def executing(count: int) -> list[Account]:
+    """What a due task costs that does nothing, with one worker and a coroutine function."""
+    done = drain(Bench(quick=False, peers=(), largest=count), "", COROUTINE, count)
+    now = int(time.time() * 1000)
+    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, now).body
+    records = [Header(RUNNING, now, "abcdefgh+", now * 1000 + n).encode() + b"\n" + body for n in range(count)]
+    ids = [f"user:{number:010d}" for number in range(count)]
+    split = [split_record(record) for record in records]
+    headers = [parse_header(raw) for raw, _ in split]
+    definitions = [decode_body(raw) for _, raw in split]
+    claimed = list(zip(ids, headers, definitions, strict=True))
+    lives = [Live(task_id, header, definition, header.grid, now, False) for task_id, header, definition in claimed]
+    outcome = Outcome(End.DONE)
+
+    worker = Account(
+        "Running a due task: processor time of the worker",
+        done.worker_cpu,
+        "the rest: event loop, queues, slots, runs, socket",
+        f"One worker ran {done.rate:,.0f} tasks/s, {1e6 / done.rate:.2f} µs each. Worker and server work at the same "
+        "time: the slower one is the limit.",
+    )
+    worker.add(
+        "worker", "parsing the header", least(lambda: [parse_header(split_record(r)[0]) for r in records], count)
+    )
+    worker.add("worker", "decoding the body", least(lambda: [decode_body(raw) for _, raw in split], count))
+    worker.add("worker", "what the claim means", least(lambda: [begin(*each, now) for each in claimed], count))
+    worker.add("application", "the handler", least(lambda: asyncio.run(_handle(count)), count))
+    worker.add("worker", "what follows the run", least(lambda: [settle(e, outcome, now, 0.5) for e in lives], count))
+    raw_headers = [raw for raw, _ in split]
+    worker.add("worker", "packing settles", least(lambda: _pack_settles(ids, raw_headers), count))
+
+    server = Account(
+        "Running a due task: processor time of the server",
+        done.server_cpu,
+        "reading calls, writing replies, listening",
+        f"{done.calls:.3f} calls of scripts a task.",
+    )
+    server.add("server", "the scripts of claim and settle", done.scripts)
+    return [worker, server]
+
+
+async def _handle(count: int) -> None:
+    async def handler(_payload: object) -> None:
+        return
+
+    for _ in range(count):
+        await handler(None)
+
+
+def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:
+    """Packs the reports of runs that are over for good, as many a call as under load."""
+    partition = Partition(0, "instance-0", "{interval-scheduler:0}:meta")
+    for start in range(0, len(ids), SETTLES_PER_CALL):
+        arguments: list[bytes | str | int] = [15_000]
+        for task_id, header in zip(
+            ids[start : start + SETTLES_PER_CALL], headers[start : start + SETTLES_PER_CALL], strict=True
+        ):
+            arguments += (task_id, header, b"")
+        answers.pack(partition.call("settle", "", *arguments))
