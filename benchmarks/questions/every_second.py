@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile
 from ..processes import Segment, assign, describe, stage, workers
+from ..stalls import Sleeper
 from ..subjects import COROUTINE, Subject
 
 EVERY = 1.0
 _LEAD_SECONDS = 3.0
+_EARLY_SHARE = 0.25
+"""How much of a period before its time a run still belongs to an occurrence."""
 
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
@@ -40,25 +42,40 @@ def _recurring(bench: Bench, subject: Subject, name: str, what: str, spread: flo
         running.warm()
         assigned = assign(place, Segment(tasks, 0, _LEAD_SECONDS, spread), "recurring", seconds=EVERY)
         last = assigned.due + spread + periods * EVERY
-        time.sleep(max(0.0, last + 2.0 - time.time()))
+        sleeper = Sleeper()
+        sleeper.until(last + 2.0)
         starts = running.records.starts(0, tasks)
     offsets: list[float] = []
     ran = again = 0
     for number, times in starts.items():
         first = assigned.due + number * spread / tasks if on_grid else min(times)
-        slots: set[int] = set()
-        for moment in times:
-            slot = math.floor((moment - first) / EVERY + 0.5)
-            if 0 <= slot < periods:
-                again += slot in slots
-                slots.add(slot)
-                offsets.append((moment - first - slot * EVERY) * 1000)
+        slots, more = _slots([moment - first for moment in times], periods)
         ran += len(slots)
+        again += more
+        offsets += [offset * 1000 for offset in slots.values()]
     yield Figure(f"{what}: occurrences that ran", name, ran / (tasks * periods) * 100, "%")
     yield Figure(f"{what}: twice", name, again, "runs")
+    yield Figure(f"{what}: longest stall of the machine", name, sleeper.longest * 1000, "ms")
     yield Figure(f"{what}: start - grid, p1", name, percentile(offsets, 0.01), "ms")
     yield Figure(f"{what}: start - grid, p50", name, percentile(offsets, 0.5), "ms")
     yield Figure(f"{what}: start - grid, p99", name, percentile(offsets, 0.99), "ms")
+
+
+def _slots(moments: list[float], periods: int) -> tuple[dict[int, float], int]:
+    """By occurrence how many seconds from its place it ran, and how many runs were more than there are occurrences.
+
+    A run belongs to the newest occurrence that was due, or soon is; or else to the one before, which came late.
+    """
+    offsets: dict[int, float] = {}
+    again = 0
+    for moment in sorted(moments):
+        newest = math.floor(moment / EVERY + _EARLY_SHARE)
+        slot = next((slot for slot in (newest, newest - 1) if slot not in offsets), None)
+        if slot is None:
+            again += 1
+        elif 0 <= slot < periods:
+            offsets[slot] = moment - slot * EVERY
+    return offsets, again
 
 
 QUESTION = Question(

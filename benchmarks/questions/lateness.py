@@ -9,11 +9,11 @@ from functools import partial
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile
 from ..processes import Segment, Workers, assign, stage, workers
+from ..stalls import Sleeper
 from ..subjects import COROUTINE, TIMER, TIMERS_IN_MEMORY, Subject
 
 RATES = (100, 1000, 10_000)
 SCHEDULERS_PER_PROCESS = 10
-_LOOK_SECONDS = 0.01
 EARLY_MS = 1.0
 """Clocks are read in two processes of one machine: what starts earlier than this before its time is early."""
 _SLOW_PEERS_RATE = 1000
@@ -63,12 +63,10 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
         assigned = assign(place, Segment(jobs, 0, lead, seconds))
         before = running.calls()
         end = assigned.due + seconds + 30
-        stall = 0.0
-        while time.time() < end and (running.records.poll() <= jobs or time.time() < assigned.due + seconds + 1.5):
-            asleep = time.monotonic()
-            time.sleep(_LOOK_SECONDS)
-            if time.time() < assigned.due + seconds:
-                stall = max(stall, time.monotonic() - asleep - _LOOK_SECONDS)
+        sleeper = Sleeper()
+        sleeper.until(assigned.due + seconds + 1.5)
+        while time.time() < end and running.records.poll() <= jobs:
+            sleeper.nap()
         calls = running.calls() - before
         starts = running.records.starts(0, jobs)
     step = seconds / jobs
@@ -76,7 +74,7 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     what = f"{rate:,}/s" + (f", {count} workers" if count > 1 else "")
     for share, label in ((0.5, "p50"), (0.99, "p99"), (1.0, "max")):
         yield Figure(f"{what}: {label}", name, percentile(late, share), "ms late")
-    yield Figure(f"{what}: longest that the machine let a sleeper wait", name, stall * 1000, "ms")
+    yield Figure(f"{what}: longest stall of the machine", name, sleeper.longest * 1000, "ms")
     yield Figure(f"{what}: early", name, sum(moment < -EARLY_MS for moment in late), "tasks")
     yield Figure(f"{what}: lost", name, jobs - len(starts), "tasks")
     yield Figure(f"{what}: twice", name, sum(len(all_) - 1 for all_ in starts.values()), "tasks")
