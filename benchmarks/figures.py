@@ -32,17 +32,19 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a row of ours is to reach, and what would be beyond that. `most`: smaller is better."""
+    """What a row of ours is to reach (None: nothing), and what would be beyond that. `most`: smaller is better."""
 
     what: str
-    reach: float
+    reach: float | None
     beyond: float | None = None
     most: bool = False
 
     def verdict(self, value: float) -> str:
-        """How a value compares: short of the goal, reached, or beyond."""
+        """How a value compares: short of the goal, reached, or beyond; nothing where nothing is asked for."""
         if self.beyond is not None and self._met(value, self.beyond):
             return "beyond"
+        if self.reach is None:
+            return ""
         return "reached" if self._met(value, self.reach) else "short"
 
     def _met(self, value: float, bound: float) -> bool:

@@ -55,7 +55,7 @@ def _line(row: Row, question: Question) -> str:
     goal = next((goal for goal in question.goals if goal.what == row.what), None)
     if goal is not None and row.subject == OURS:
         sign = "≤" if goal.most else "≥"
-        reach = f"{sign} {shown(goal.reach)}"
+        reach = "" if goal.reach is None else f"{sign} {shown(goal.reach)}"
         beyond = "" if goal.beyond is None else f"{sign} {shown(goal.beyond)}"
         verdict = goal.verdict(row.median)
     name = f"**{row.subject}**" if row.subject == OURS else row.subject

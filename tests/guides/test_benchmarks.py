@@ -57,6 +57,7 @@ def test_every_peer_has_an_adapter() -> None:
 def test_goals_say_what_was_reached() -> None:
     least, most = Goal("rate", 10, 20), Goal("lateness", 3, 1, most=True)
     assert [least.verdict(value) for value in (9, 10, 20)] == ["short", "reached", "beyond"]
+    assert [Goal("rate", None, 20).verdict(value) for value in (19, 20)] == ["", "beyond"]
     assert [most.verdict(value) for value in (4, 3, 1)] == ["short", "reached", "beyond"]
 
 
