@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ def main() -> int:
     peers = [] if arguments.peers == "none" else _peers(arguments.peers)
     bench, table = Bench(arguments.quick, peers, int(arguments.largest), arguments.repetitions), Table()
     begin = time.monotonic()
+    # Servers and workers are stopped on the way out, however it ends.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         for repetition in range(arguments.repetitions):
             bench.repetition = repetition
