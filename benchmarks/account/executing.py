@@ -1,0 +1,123 @@
+"""The accounts of a due task that is claimed, run and settled: of the worker, and of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from interval_scheduler.commands import Partition
+from interval_scheduler.definition import Definition, decode_body, prepare
+from interval_scheduler.record import RUNNING, Header, parse_header, split_record
+from interval_scheduler.settlement import End, Live, Outcome, begin, settle
+from interval_scheduler.transport import answers
+from interval_scheduler.worker.handlers import CoroutineRunners
+from interval_scheduler.worker.run import Execution, Run
+
+from ..adapter import Item, payload
+from ..bench import Bench
+from ..ours.jobs import Job
+from ..questions.draining import drain
+from ..subjects import COROUTINE
+from .page import Account, least, least_each
+
+_PARTITION = Partition(0, "instance-0", "{interval-scheduler:0}:meta")
+SETTLES_PER_CALL = 50
+"""About as many as a worker with default options reports at a time under load."""
+
+
+def executing(count: int) -> list[Account]:
+    """What a due task costs that does nothing, with one worker and a coroutine function."""
+    done = drain(Bench(quick=False, peers=(), largest=count), "", COROUTINE, count)
+    now = int(time.time() * 1000)
+    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, now).body
+    records = [Header(RUNNING, now, "abcdefgh+", now * 1000 + n).encode() + b"\n" + body for n in range(count)]
+    ids = [f"user:{number:010d}" for number in range(count)]
+    split = [split_record(record) for record in records]
+    raw_headers = [raw for raw, _ in split]
+    headers = [parse_header(raw) for raw, _ in split]
+    definitions = [decode_body(raw) for _, raw in split]
+    claimed = list(zip(ids, headers, definitions, strict=True))
+    lives = [Live(task_id, header, definition, header.grid, now, False) for task_id, header, definition in claimed]
+    outcome = Outcome(End.DONE)
+
+    worker = Account(
+        "Running a due task: processor time of the worker",
+        done.worker_cpu,
+        "the rest: event loop, slots, claiming, settling, socket",
+        f"One worker ran {done.rate:,.0f} tasks/s, {1e6 / done.rate:.2f} µs each. Worker and server work at the same "
+        "time: the slower one is the limit.",
+    )
+    worker.add(
+        "worker", "parsing the header", least(lambda: [parse_header(split_record(r)[0]) for r in records], count)
+    )
+    worker.add("worker", "decoding the body", least_each(lambda: (decode_body(raw) for _, raw in split), count))
+    worker.add("worker", "what the claim means", least_each(lambda: (begin(*each, now) for each in claimed), count))
+    made = [_run(each, raw, now) for each, raw in zip(claimed, raw_headers, strict=True)]
+    making = least_each(lambda: (_run(each, raw, now) for each, raw in zip(claimed, raw_headers, strict=True)), count)
+    worker.add("worker", "making the run", making)
+    worker.add("worker", "handing it to the handler and back", least(lambda: asyncio.run(_dispatch(made)), count))
+    worker.add(
+        "worker", "what follows the run", least_each(lambda: (settle(e, outcome, now, 0.5) for e in lives), count)
+    )
+    worker.add("worker", "packing settles", least(lambda: _pack_settles(ids, raw_headers), count))
+
+    server = Account(
+        "Running a due task: processor time of the server",
+        done.server_cpu,
+        "reading calls, writing replies, listening",
+        f"{done.calls:.3f} calls of scripts a task.",
+    )
+    server.add("server", "the scripts of claim and settle", done.scripts)
+    return [worker, server]
+
+
+def _run(claim: tuple[str, Header, Definition], raw_header: bytes, now: int) -> Run:
+    """The live run that a worker makes of a claimed task; its lease lasts."""
+    task_id, header, definition = claim
+    deadline = time.monotonic() + 3600
+    return Run(_PARTITION, task_id.encode(), raw_header, header, definition, now, now, now, deadline, False)
+
+
+async def _dispatch(runs: Sequence[Run]) -> None:
+    """Hands runs to handlers, and waits for the last one."""
+    through = asyncio.Event()
+    ended = itertools.count(1)
+
+    async def handler(_payload: object) -> None:
+        return
+
+    def count(_run: Run, _outcome: Outcome) -> None:
+        if next(ended) == len(runs):
+            through.set()
+
+    runners = CoroutineRunners(handler, _ignore, count)
+    for run in runs:
+        runners.submit(run, Execution(run, _no_deadline, _no_extension))
+    await through.wait()
+    runners.close()
+
+
+def _ignore(_run: Run) -> None:
+    """Nobody listens to the event."""
+
+
+def _no_deadline(_run: Run) -> datetime:
+    raise NotImplementedError("the handler asks for no deadline")
+
+
+def _no_extension(_run: Run, _seconds: float | timedelta | None) -> bool:
+    raise NotImplementedError("the handler extends nothing")
+
+
+def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:
+    """Packs the reports of runs that are over for good, as many a call as under load."""
+    for start in range(0, len(ids), SETTLES_PER_CALL):
+        arguments: list[bytes | str | int] = [15_000]
+        for task_id, header in zip(
+            ids[start : start + SETTLES_PER_CALL], headers[start : start + SETTLES_PER_CALL], strict=True
+        ):
+            arguments += (task_id, header, b"")
+        answers.pack(_PARTITION.call("settle", "", *arguments))

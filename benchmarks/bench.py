@@ -1,0 +1,139 @@
+"""What every question is given: sizes, peers, servers, and the memory of what they found about servers on the way."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from .figures import Figure, Missing
+from .processes import Client, Failed, Segment, stage
+from .servers import Server, running
+from .subjects import COROUTINE, Subject
+
+DAY = 24 * 3600.0
+_WARM = 100
+"""Tasks assigned before anything is measured: they bring connections, scripts and buffers."""
+_TRIAL = 1000
+"""Jobs that tell how fast a subject assigns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """How long scripts of ours kept one server busy: the time 999 of 1,000 calls took at most, and the longest."""
+
+    p999: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A server with `count` pending tasks of ours in the default namespace.
+
+    They are due uniformly over `seconds`, a day after they were assigned, at `rate` tasks a second.
+    """
+
+    server: Server
+    count: int
+    seconds: float
+    bytes_per_task: float
+    rate: float
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run of some questions."""
+
+    quick: bool
+    peers: Sequence[Subject]
+    largest: int
+    """Most tasks that a server is filled with."""
+    repetitions: int = 1
+    repetition: int = 0
+    blocking: dict[str, list[Blocking]] = field(default_factory=lambda: defaultdict(list))
+    """By question, what its servers told at their end."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Of every subject the rate at which it assigns, as far as known: how early to begin before jobs are due."""
+    _filled: dict[tuple[int, float], Filled] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    @property
+    def last(self) -> bool:
+        """Whether this is the last repetition, in which what was filled may be spoilt."""
+        return self.repetition == self.repetitions - 1
+
+    @contextmanager
+    def servers(self, question: str, count: int = 1, persistence: str = "none") -> Iterator[list[Server]]:
+        """Fresh servers. With the name of a question, what scripts did to them is remembered for B11."""
+        with running(count, persistence) as servers:
+            yield servers
+            if question:
+                for server in servers:
+                    self.remember(question, server)
+
+    def remember(self, question: str, server: Server) -> None:
+        """Keeps how long scripts blocked a server."""
+        self.blocking[question].append(Blocking(server.script_percentile(), server.slowest_script()))
+
+    def fills(self) -> list[int]:
+        """How many tasks to fill servers with."""
+        sizes = [2000, 5000] if self.quick else [100_000, 1_000_000, 10_000_000]
+        return [size for size in sizes if size <= self.largest] or [self.largest]
+
+    def filled(self, count: int, seconds: float) -> Filled:
+        """A server with `count` tasks pending over `seconds`, filled once a run: whoever changes it puts it back."""
+        key = (count, seconds)
+        if key not in self._filled:
+            self._filled[key] = self._fill(count, seconds)
+        return self._filled[key]
+
+    def _fill(self, count: int, seconds: float) -> Filled:
+        [server] = self._stack.enter_context(running())
+        with stage(COROUTINE, [server]) as place:
+            client = Client(place, [Segment(_WARM, count, DAY, seconds), Segment(count, 0, DAY, seconds)], "bulk")
+            try:
+                # The client waits at both looks, connected and at rest, so that it does not count.
+                client.answer()
+                time.sleep(0.3)
+                before = server.memory()
+                client.go_on()
+                assigned = client.answer(3600.0)
+                grown = server.memory() - before
+            finally:
+                client.close()
+        self.remember("fill", server)
+        server.forget()
+        return Filled(server, count, seconds, grown / count, assigned.rate)
+
+    def rate(self, subject: Subject) -> float:
+        """Jobs a second that the client of a subject assigns in bulk, found out on the first call."""
+        if subject.name not in self.rates:
+            with running() as servers, stage(subject, servers) as place:
+                client = Client(place, [Segment(_WARM), Segment(_TRIAL, _WARM)], "bulk")
+                try:
+                    client.answer()
+                    client.go_on()
+                    self.rates[subject.name] = client.answer().rate
+                finally:
+                    client.close()
+        return self.rates[subject.name]
+
+    def lead(self, subject: Subject, count: int) -> float:
+        """Seconds to begin before `count` jobs are due, so that all are assigned by then."""
+        return count / self.rate(subject) * 2 + 2.0
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def attempted(what: str, subject: Subject, measure: Callable[[], Iterator[Figure]]) -> Iterator[Figure | Missing]:
+    """The figures of a subject; if it fails, the reason in their place, and the run goes on."""
+    try:
+        yield from measure()
+    except Failed as error:
+        yield Missing(what, subject.name, " ".join(str(error).split())[-300:])

@@ -1,0 +1,126 @@
+"""Figures: what a measurement yields, and how the repetitions of one are put together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bench import Bench
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number, measured once. `what` and `subject` together name its row."""
+
+    what: str
+    subject: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A figure that could not be measured, and why."""
+
+    what: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a row of ours is to reach (None: nothing), and what would be beyond that. `most`: smaller is better."""
+
+    what: str
+    reach: float | None
+    beyond: float | None = None
+    most: bool = False
+
+    def verdict(self, value: float) -> str:
+        """How a value compares: short of the goal, reached, or beyond; nothing where nothing is asked for."""
+        if self.beyond is not None and self._met(value, self.beyond):
+            return "beyond"
+        if self.reach is None:
+            return ""
+        return "reached" if self._met(value, self.reach) else "short"
+
+    def _met(self, value: float, bound: float) -> bool:
+        return value <= bound if self.most else value >= bound
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, and how to answer it: `measure` is called once a repetition.
+
+    Goals are for the rows of `OURS`; the others stand beside them.
+    """
+
+    name: str
+    title: str
+    measure: Callable[[Bench], Iterator[Figure | Missing]]
+    goals: Sequence[Goal] = ()
+    notes: str = ""
+
+
+@dataclass(slots=True)
+class Row:
+    """All repetitions of a figure."""
+
+    question: str
+    what: str
+    subject: str
+    unit: str = ""
+    values: list[float] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half the range over the median."""
+        return (max(self.values) - min(self.values)) / 2 / abs(self.median) if self.median else 0.0
+
+
+OURS = "interval_scheduler"
+
+
+class Table:
+    """The rows of a run, in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str, str], Row] = {}
+
+    def add(self, question: str, result: Figure | Missing) -> Row:
+        row = self.rows.setdefault((question, result.what, result.subject), Row(question, result.what, result.subject))
+        if isinstance(result, Missing):
+            row.reason = result.reason
+        else:
+            row.unit = result.unit
+            row.values.append(result.value)
+        return row
+
+    def of(self, question: str) -> list[Row]:
+        return [row for row in self.rows.values() if row.question == question]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def shown(value: float, unit: str = "") -> str:
+    """A value with three or more digits that mean something, and its unit."""
+    size = abs(value)
+    digits = 0 if size >= 100 or value == int(value) else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{digits}f} {unit}".strip()
+
+
+def ratio(what: str, subject: str, value: float, of: float) -> Figure:
+    """How much one value is of another one measured beside it."""
+    return Figure(what, subject, value / of if of else 0.0, "×")

@@ -1,0 +1,1 @@
+"""One module a question; each measures it once when asked."""

