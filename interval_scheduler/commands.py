@@ -41,11 +41,11 @@ class Partition:
         return Command(self.instance, script(name), (self.meta,), (self.epoch, now, *args), repeatable)
 
 
-def look(partitions: Sequence[Partition], now: str) -> Command:
-    """Reads the next times of partitions that share an instance."""
+def look(partitions: Sequence[Partition], now: str, *, forgets: bool = False) -> Command:
+    """Reads the next times of partitions that share an instance; `forgets` what was known of them, as a worker does."""
     epochs = [partition.epoch for partition in partitions]
     metas = [partition.meta for partition in partitions]
-    return Command(partitions[0].instance, script("look"), metas, (now, *epochs), repeatable=True)
+    return Command(partitions[0].instance, script("look"), metas, (now, int(forgets), *epochs), repeatable=True)
 
 
 def topology(instance: str, namespace: str, form: int, partitions: int, width_ms: int, owners: bytes) -> Command:

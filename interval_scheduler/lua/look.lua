@@ -2,20 +2,21 @@
 --
 -- KEYS[1...] meta  HASH  partitions; the other keys of each share its prefix
 -- ARGV[1] now  ms  test clock, or '' for the server's time
--- ARGV[2...] epochs  integer  one per partition
+-- ARGV[2] forgets  0 or 1  whether the caller forgets what it knew before, as workers do
+-- ARGV[3...] epochs  integer  one per partition
 -- Returns: 'ok', server time in us, then per partition: earliest due or '' (or 'moved', 'absent'), earliest lease deadline or ''
 -- Keeps: changes nothing but empty buckets, which it drops from the index, and an alarm for which nothing is there any
---        more: whoever looks forgets it, so a later task must be announced.
+--        more: a worker that looks forgets it, so a later task must be announced.
 --! include next
 local time = redis.call('TIME')
 local reply = {'ok', string.format('%.0f', ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000)}
 for i = 1, #KEYS do
   local meta = redis.call('HMGET', KEYS[i], 'epoch', 'alarm')
-  if meta[1] == ARGV[i + 1] then
+  if meta[1] == ARGV[i + 2] then
     local due, lapse = next_times(string.sub(KEYS[i], 1, -5))
     reply[2 * i + 1], reply[2 * i + 2] = due, lapse
     local alarm = tonumber(meta[2] or '')
-    if alarm and not (tonumber(due) and alarm >= tonumber(due)) and not (tonumber(lapse) and alarm >= tonumber(lapse)) then
+    if ARGV[2] == '1' and alarm and not (tonumber(due) and alarm >= tonumber(due)) and not (tonumber(lapse) and alarm >= tonumber(lapse)) then
       redis.pcall('HDEL', KEYS[i], 'alarm')
     end
   else

@@ -177,7 +177,7 @@ class Claimer:
             return
         self._hinted.clear()
         sent = self._world.monotonic()
-        [reply] = await self._execute([commands.look(partitions, self._world.script_now())], "claim")
+        [reply] = await self._execute([commands.look(partitions, self._world.script_now(), forgets=True)], "claim")
         if isinstance(reply, PartitionUnavailable):
             raise reply
         now = self._world.monotonic()

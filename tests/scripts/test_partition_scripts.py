@@ -114,7 +114,7 @@ def test_an_alarm_that_stands_for_nothing_is_withdrawn_by_whoever_looks(space: N
     """Else a later task that is due later would not be announced, and the workers have forgotten the earlier time."""
     drive(space.operations.assign_task(Job("earlier", after(5))), space.transport.execute)
     alarm = space.client.hget(space.home.meta, "alarm")
-    look = commands.look([space.home], "")
+    look = commands.look([space.home], "", forgets=True)
     space.transport.execute([look])
     assert space.client.hget(space.home.meta, "alarm") == alarm, "it stands for the task"
     drive(space.operations.remove_tasks(["earlier"]), space.transport.execute)
