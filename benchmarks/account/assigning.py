@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import hiredis
 
 from interval_scheduler import Scheduler
+from interval_scheduler.calls import Ahead, batches
 from interval_scheduler.commands import Command
 from interval_scheduler.definition import prepare
-from interval_scheduler.operations import Operations
+from interval_scheduler.operations import CALLS_AT_ONCE, Operations
 from interval_scheduler.options import Options, load_options
 from interval_scheduler.topology import Layout
 from interval_scheduler.transport import answers
@@ -36,13 +37,12 @@ def assigning(count: int) -> Account:
     with running() as [server]:
         options, layout = _joined(server)
         operations = Operations(layout, options, World())
-        requests: list[Sequence[Command]] = []
+        commands: list[Command] = []
         making = least_each(lambda: (Job(item) for item in items), count)
-        preparing = least_each(lambda: (prepare(job, options.max_payload_bytes, 0) for job in jobs), count)
-        building = least(lambda: _requests(operations, jobs, requests), count) - preparing
-        commands = [command for batch in requests for command in batch]
+        preparing = least_each(lambda: (prepare(job, options.max_payload_bytes, lambda: 0) for job in jobs), count)
+        building = least(lambda: _collect(operations, jobs, commands), count) - preparing
         packing = least_each(lambda: (answers.pack(command) for command in commands), count)
-        wall, script = min(_exchanged(server, options, requests, count) for _ in range(ROUNDS))
+        wall, script = min(_exchanged(server, options, commands, count) for _ in range(ROUNDS))
     parsing = _parsing(commands, count)
     with running() as [server], stage(RAW_SOCKET, [server]) as place:
         pair = min(1e6 / assign(place, Segment(count)).rate for _ in range(ROUNDS))
@@ -77,15 +77,21 @@ def _joined(server: Server) -> tuple[Options, Layout]:
     return options, layout
 
 
-def _requests(operations: Operations, jobs: Sequence[Job], requests: list[Sequence[Command]]) -> None:
+def _collect(operations: Operations, jobs: Sequence[Job], commands: list[Command]) -> None:
     """Collects what `assign_tasks` would send; it is answered here as the server would."""
-    requests.clear()
+    commands.clear()
     operation = operations.assign_tasks(jobs)
+    sent: set[int] = set()
     try:
-        batch = next(operation)
+        request = next(operation)
         while True:
-            requests.append(batch)
-            batch = operation.send([_reply(command) for command in batch])
+            assert isinstance(request, Ahead)
+            if id(request) in sent:
+                request = operation.send([_reply(request.command)])
+            else:
+                sent.add(id(request))
+                commands.append(request.command)
+                request = operation.send([])
     except StopIteration:
         return
 
@@ -95,18 +101,16 @@ def _reply(command: Command) -> list[bytes]:
     return [b"ok", b"%d" % (time.time_ns() // 1000), b"c" * ((len(command.args) - 3) // 4)]
 
 
-def _exchanged(
-    server: Server, options: Options, requests: Sequence[Sequence[Command]], count: int
-) -> tuple[float, float]:
+def _exchanged(server: Server, options: Options, commands: Sequence[Command], count: int) -> tuple[float, float]:
     """Microseconds a task of sending the calls and reading the replies, and of the scripts within that."""
     endpoints = {instance.name: Endpoint(instance) for instance in options.instances}
     transport = BlockingTransport(endpoints)
     with Scheduler(options) as scheduler:
         scheduler.clear_all_tasks()  # those of the round before
     try:
-        transport.execute(requests[0][:1])  # connects, and brings the script
+        transport.execute(commands[:1])  # connects, and brings the script
         before, clock = server.scripts(), time.perf_counter()
-        for batch in requests:
+        for batch in batches(commands, CALLS_AT_ONCE):
             transport.execute(batch)
         wall = time.perf_counter() - clock
         return wall * 1e6 / count, (server.scripts() - before).microseconds / count

@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from interval_scheduler import Task
 from interval_scheduler.commands import Partition
 from interval_scheduler.definition import Definition, decode_body, prepare
 from interval_scheduler.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.settlement import End, Live, Outcome, begin, settle
+from interval_scheduler.settlement import End, Live, Outcome, Successor, begin, settle
 from interval_scheduler.transport import answers
 from interval_scheduler.worker.handlers import CoroutineRunners
 from interval_scheduler.worker.run import Execution, Run
@@ -32,7 +33,7 @@ def executing(count: int) -> list[Account]:
     """What a due task costs that does nothing, with one worker and a coroutine function."""
     done = drain(Bench(quick=False, peers=(), largest=count), "", COROUTINE, count)
     now = int(time.time() * 1000)
-    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, now).body
+    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, lambda: now).body
     records = [Header(RUNNING, now, "abcdefgh+", now * 1000 + n).encode() + b"\n" + body for n in range(count)]
     ids = [f"user:{number:010d}" for number in range(count)]
     split = [split_record(record) for record in records]
@@ -95,7 +96,7 @@ async def _dispatch(runs: Sequence[Run]) -> None:
 
     runners = CoroutineRunners(handler, _ignore, count)
     for run in runs:
-        runners.submit(run, Execution(run, _no_deadline, _no_extension))
+        runners.submit(run, Execution(run, _no_deadline, _no_extension, _no_successor))
     await through.wait()
     runners.close()
 
@@ -110,6 +111,10 @@ def _no_deadline(_run: Run) -> datetime:
 
 def _no_extension(_run: Run, _seconds: float | timedelta | None) -> bool:
     raise NotImplementedError("the handler extends nothing")
+
+
+def _no_successor(_run: Run, _task: Task) -> Successor:
+    raise NotImplementedError("the handler continues as nothing")
 
 
 def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:
