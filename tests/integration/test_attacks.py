@@ -68,7 +68,7 @@ class TestFullMemory:
     def test_leases_are_kept_and_runs_confirmed(
         self, on_own: Any, own_servers: list[RedisServer], confirm: Any
     ) -> None:
-        scheduler, other = on_own(lease_seconds=1), on_own(lease_seconds=1)
+        scheduler, other = on_own(lease_seconds=2), on_own(lease_seconds=2)
         live: list[int] = []
         release = threading.Event()
 
@@ -84,7 +84,7 @@ class TestFullMemory:
         wait_for(lambda: live)
         with redis.Redis.from_url(own_servers[0].url) as client:
             client.config_set("maxmemory", 1)
-            assert not release.wait(2.5), "two leases long, nobody else may start it"
+            assert not release.wait(5), "two leases long, nobody else may start it"
             release.set()
             wait_for(lambda: scheduler.task_size() == 0)
             client.config_set("maxmemory", 0)
