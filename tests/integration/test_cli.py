@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,36 +40,13 @@ def test_version_and_help() -> None:
     assert run().returncode == 2
 
 
-class Stalls(threading.Thread):
-    """Sleeps ten milliseconds again and again; `longest` is how much longer one took: the machine stood still."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.longest = 0.0
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        while True:
-            begin = time.monotonic()
-            if self._over.wait(0.01):
-                return
-            self.longest = max(self.longest, time.monotonic() - begin - 0.01)
-
-    def stop(self) -> float:
-        self._over.set()
-        self.join()
-        return self.longest
-
-
 def test_demo_holds_within_thirty_seconds() -> None:
-    begin, stalls = time.monotonic(), Stalls()
-    stalls.start()
+    begin = time.monotonic()
     result = run("demo", "--plain")
-    stalled = stalls.stop()
     assert time.monotonic() - begin < 30
     assert re.search(r"lost +0\n +early +0\n +twice +0\n", result.stdout)
-    # On time is a matter of the machine too: one that starves an idle thread for so long starves workers for longer.
-    if stalled < 0.15:
+    # On time is a matter of the machine too: one with more to run than processors is no place to judge that.
+    if os.getloadavg()[0] < 1.5 * (os.cpu_count() or 1):
         assert result.returncode == 0, result.stdout + result.stderr
         assert "HELD: every occurrence ran once and on time, with SIGKILL midway" in result.stdout
 
