@@ -112,7 +112,7 @@ def job(text: str) -> None:
     number = int(text[:10])
     _recorder.write(number, STARTED)
     if SETTINGS.job_seconds:
-        time.sleep(SETTINGS.job_seconds)
+        time.sleep(SETTINGS.job_seconds)  # the work
         _recorder.write(number, ENDED)
 
 

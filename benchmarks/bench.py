@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -99,7 +98,6 @@ class Bench:
             try:
                 # The client waits at both looks, connected and at rest, so that it does not count.
                 client.answer()
-                time.sleep(0.3)
                 before = server.memory()
                 client.go_on()
                 assigned = client.answer(3600.0)

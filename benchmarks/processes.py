@@ -22,6 +22,7 @@ from .adapter import Settings
 from .records import Records
 from .servers import Server
 from .subjects import Subject
+from .waiting import wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 WARM_NUMBER = 500_000_000
@@ -197,23 +198,26 @@ class Workers:
             Failed: where none did.
         """
         assign(self._stage, Segment(1, WARM_NUMBER, 0.1), "one")
-        end = time.monotonic() + timeout
-        while not self.records.starts(WARM_NUMBER, 1):
-            if time.monotonic() > end or any(process.poll() is not None for process in self.processes):
-                raise Failed(f"the worker does not run its first job: {_tail(Path(self._log.name))}")
-            time.sleep(0.02)
+        # A worker that died will not run it.
+        wait_until(lambda: self.records.starts(WARM_NUMBER, 1) or self._any_died(), timeout)
+        if not self.records.starts(WARM_NUMBER, 1):
+            raise Failed(f"the worker does not run its first job: {_tail(Path(self._log.name))}")
+
+    def _any_died(self) -> bool:
+        return any(process.poll() is not None for process in self.processes)
 
     def wait_for(self, records: int, timeout: float, quiet: float = 30.0) -> None:
         """Waits for that many records: until `timeout` seconds are over, or nothing has come for `quiet` seconds."""
-        end = time.monotonic() + timeout
         seen, since = -1, time.monotonic()
-        while (count := self.records.poll()) < records:
-            now = time.monotonic()
+
+        def is_over() -> bool:
+            nonlocal seen, since
+            count, now = self.records.poll(), time.monotonic()
             if count != seen:
                 seen, since = count, now
-            if now > end or now - since > quiet:
-                break
-            time.sleep(0.05)
+            return count >= records or now - since > quiet
+
+        wait_until(is_over, timeout, pause=0.05)
 
     def calls(self) -> Counter[str]:
         """How often workers of ours have called which script, as they last told: they do ten times a second."""

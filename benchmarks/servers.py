@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,12 +11,17 @@ import redis
 
 from tests.servers import Binary, RedisServer, binaries
 
+from .waiting import wait_until
+
 PERSISTENCE = {
     "none": {"appendonly": "no"},
     "everysec": {"appendonly": "yes", "appendfsync": "everysec"},
 }
 SLOW_MICROSECONDS = 1000
 """What blocks the server longer than this is kept in its slow log."""
+
+_SAME_LOOKS = 4
+_REST_SECONDS = 30.0
 
 
 class Server(RedisServer):
@@ -35,8 +41,20 @@ class Server(RedisServer):
         return float(told["used_cpu_sys"]) + float(told["used_cpu_user"])
 
     def memory(self) -> int:
-        """Bytes of data and of what the server needs to keep it."""
-        return int(self.info("memory")["used_memory"])
+        """Bytes of data and of what the server needs to keep it, at rest: it gives buffers and tables back by and by.
+
+        Raises:
+            RuntimeError: where it does not come to rest.
+        """
+        looks = deque([-1], maxlen=_SAME_LOOKS)
+
+        def is_at_rest() -> bool:
+            looks.append(int(self.info("memory")["used_memory"]))
+            return len(looks) == _SAME_LOOKS and len(set(looks)) == 1
+
+        if not wait_until(is_at_rest, _REST_SECONDS, pause=0.1):
+            raise RuntimeError(f"the memory of the server still changes after {_REST_SECONDS:g} s: {list(looks)}")
+        return looks[-1]
 
     def scripts(self) -> ScriptTime:
         """The calls of scripts so far."""

@@ -15,7 +15,7 @@ class Sleeper:
 
     def nap(self) -> None:
         begin = time.monotonic()
-        time.sleep(_NAP_SECONDS)
+        time.sleep(_NAP_SECONDS)  # how much longer it takes is what is measured
         self.longest = max(self.longest, time.monotonic() - begin - _NAP_SECONDS)
 
     def until(self, moment: float) -> None:

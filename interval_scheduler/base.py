@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from .worker.run import execution_of
 from .world import World
 
 
-class BaseScheduler:
+class BaseScheduler(ABC):
     """Options, state and callbacks. See `Scheduler` and `AsyncScheduler`."""
 
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
@@ -70,8 +71,9 @@ class BaseScheduler:
         if self._engine.worker is not None:
             self._set_concurrency(value)
 
+    @abstractmethod
     def _set_concurrency(self, value: int) -> None:
-        raise NotImplementedError
+        """Tells the worker, where its event loop is."""
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Calls `callback` whenever `event` happens, on the scheduler's event loop (or in a handler's thread).

@@ -160,7 +160,7 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
     delay = 0
     if definition.jitter:
         delay = definition.delay(raw_id.decode(), now_ms() if slot is None else slot)
-    payload = encode_payload(_serialize(task, owner), owner, max_payload_bytes)
+    payload = encode_payload(task.serialize(), owner, max_payload_bytes)
     return Prepared(raw_id, when, delay, recipe.head + payload + recipe.tail)
 
 
@@ -273,12 +273,6 @@ def _member(task: Task, name: str, owner: str) -> Any:
         return getattr(task, name)
     except AttributeError as error:
         raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error
-
-
-def _serialize(task: Task, owner: str) -> object:
-    if type(task).serialize is Task.serialize:
-        raise InvalidTask(owner, "serialize()", "is missing", f"define serialize(self) on {owner}")
-    return task.serialize()
 
 
 def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -327,6 +327,7 @@ class EmbeddedServer:
         return process
 
     def _await(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        # Files and sockets of other processes tell nobody when they appear: one has to look.
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import InvalidTask
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Task:
         Anything msgpack carries exactly: None, bool, int of 64 bits, float, str, bytes, and lists and dicts of these.
         Tuples, which would come back as lists, are refused.
         """
-        raise NotImplementedError
+        owner = type(self).__name__
+        raise InvalidTask(owner, "serialize()", "is missing", f"define serialize(self) on {owner}")
 
 
 @dataclass(frozen=True, slots=True)

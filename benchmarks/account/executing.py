@@ -6,13 +6,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from typing import NoReturn
 
-from interval_scheduler import Task
 from interval_scheduler.commands import Partition
 from interval_scheduler.definition import Definition, decode_body, prepare
 from interval_scheduler.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.settlement import End, Live, Outcome, Successor, begin, settle
+from interval_scheduler.settlement import End, Live, Outcome, begin, settle
 from interval_scheduler.transport import answers
 from interval_scheduler.worker.handlers import CoroutineRunners
 from interval_scheduler.worker.run import Execution, Run
@@ -96,7 +95,7 @@ async def _dispatch(runs: Sequence[Run]) -> None:
 
     runners = CoroutineRunners(handler, _ignore, count)
     for run in runs:
-        runners.submit(run, Execution(run, _no_deadline, _no_extension, _no_successor))
+        runners.submit(run, Execution(run, _never, _never, _never))
     await through.wait()
     runners.close()
 
@@ -105,16 +104,8 @@ def _ignore(_run: Run) -> None:
     """Nobody listens to the event."""
 
 
-def _no_deadline(_run: Run) -> datetime:
-    raise NotImplementedError("the handler asks for no deadline")
-
-
-def _no_extension(_run: Run, _seconds: float | timedelta | None) -> bool:
-    raise NotImplementedError("the handler extends nothing")
-
-
-def _no_successor(_run: Run, _task: Task) -> Successor:
-    raise NotImplementedError("the handler continues as nothing")
+def _never(*_: object) -> NoReturn:
+    raise AssertionError("the handler asked for something of its run")
 
 
 def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:

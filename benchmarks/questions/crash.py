@@ -10,6 +10,7 @@ from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question
 from ..processes import Failed, Segment, assign, stage, workers
 from ..subjects import COROUTINE, Subject
+from ..waiting import until, wait_until
 
 JOB_SECONDS = 0.02
 CONCURRENCY = 10
@@ -33,21 +34,18 @@ def _crash(bench: Bench, subject: Subject, name: str, what: str, recovery: float
         stage(subject, servers, job_seconds=JOB_SECONDS, recovery_seconds=recovery, concurrency=CONCURRENCY) as place,
     ):
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)))
-        time.sleep(max(0.0, assigned.due - time.time()) + 0.3)
+        until(assigned.due)
         with workers(place) as running:
-            end = time.monotonic() + _LONGEST_SECONDS
-            while len(running.records.starts(0, count)) < count // 2:
-                if time.monotonic() > end:
-                    raise Failed("the worker does not start half of the jobs")
-                time.sleep(0.005)
+            half = count // 2
+            if not wait_until(lambda: len(running.records.starts(0, count)) >= half, _LONGEST_SECONDS, pause=0.005):
+                raise Failed("the worker does not start half of the jobs")
             running.kill()
             killed = time.time()
             under_way = len(running.records.starts(0, count)) - len(running.records.ends(0, count))
             running.start()
-            while time.time() < killed + _LONGEST_SECONDS and len(running.records.ends(0, count)) < count:
-                time.sleep(0.1)
-            # What would run twice has time to.
-            time.sleep(bench.size(3, 1))
+            wait_until(lambda: len(running.records.ends(0, count)) >= count, _LONGEST_SECONDS, pause=0.1)
+            # Whether anything runs once more can only be told after a while in which it could have.
+            until(time.time() + bench.size(3, 1))
             starts, ends = running.records.starts(0, count), running.records.ends(0, count)
     yield Figure(f"{what}: lost", name, count - len(ends), "tasks")
     yield Figure(f"{what}: under way at the kill", name, under_way, "tasks")

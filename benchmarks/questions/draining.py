@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from ..bench import Bench
 from ..processes import Failed, Segment, assign, stage, workers
 from ..servers import Server
 from ..subjects import Subject
+from ..waiting import until, wait_until
 
 _WATCH_SECONDS = 0.02
 _LONGEST_SECONDS = 120.0
@@ -47,14 +47,21 @@ def drain(
     with bench.servers(question, 1, persistence) as servers, stage(subject, servers) as place:
         [server] = servers
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)), mode)
-        time.sleep(max(0.0, assigned.due - time.time()) + 0.3)
+        until(assigned.due)
         scripts = server.scripts()
         with workers(place) as running:
-            before = (running.cpu(), server.cpu())
-            # Start-up is not part of it: the last look before the first run counts.
-            while not running.records.poll() and time.time() < assigned.due + _LONGEST_SECONDS:
-                before = (running.cpu(), server.cpu())
-                time.sleep(_WATCH_SECONDS)
+            before = (0.0, 0.0)
+
+            def has_begun() -> bool:
+                # Start-up is not part of it: the last look before the first run counts.
+                nonlocal before
+                looked = (running.cpu(), server.cpu())
+                if running.records.poll():
+                    return True
+                before = looked
+                return False
+
+            wait_until(has_begun, _LONGEST_SECONDS, pause=_WATCH_SECONDS)
             running.wait_for(count, _LONGEST_SECONDS, quiet=15.0)
             after = (running.cpu(), server.cpu())
             scripts = server.scripts() - scripts

@@ -26,8 +26,8 @@ def _idle(bench: Bench, subject: Subject, name: str, count: int) -> Iterator[Fig
         [server] = servers
         assign(place, Segment(count, 0, 3600.0, 60.0))
         with workers(place) as running:
-            # Start-up is over by then, and peers that first fetch or move jobs have done so.
-            time.sleep(bench.size(8, 2))
+            running.warm()
+            _await_rest(server, bench.size(2, 1))
             seconds = bench.size(20, 2)
             worker, used, clock = running.cpu(), server.cpu(), time.perf_counter()
             commands = commands_of_clients(server, seconds)
@@ -36,6 +36,13 @@ def _idle(bench: Bench, subject: Subject, name: str, count: int) -> Iterator[Fig
     yield Figure("commands of one idle worker", name, commands / spent, "per second")
     yield Figure("CPU of one idle worker", name, worker / spent * 100, "%")
     yield Figure("CPU of the server", name, used / spent * 100, "%")
+
+
+def _await_rest(server: Server, seconds: int) -> None:
+    """Waits until a worker sends no fewer commands than just before: start-up, and fetching ahead, are over."""
+    before = commands_of_clients(server, seconds)
+    while (now := commands_of_clients(server, seconds)) < before:
+        before = now
 
 
 def commands_of_clients(server: Server, seconds: float) -> int:

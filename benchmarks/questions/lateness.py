@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
+
+from interval_scheduler import Options, keys
 
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile, ratio
-from ..processes import Segment, Workers, assign, stage, workers
+from ..processes import Failed, Segment, assign, stage, workers
+from ..servers import Server
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, TIMER, TIMERS_IN_MEMORY, Subject
+from ..waiting import wait_until
 
 RATES = (100, 1000, 10_000)
 SCHEDULERS_PER_PROCESS = 10
+_DEFAULTS = Options()
 EARLY_MS = 1.0
 """Clocks are read in two processes of one machine: what starts earlier than this before its time is early."""
 _SLOW_PEERS_RATE = 1000
@@ -68,7 +74,7 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     ):
         running.warm()
         if count > 1:
-            _all_up(running, count)
+            _all_up(servers[0], count)
         assigned = assign(place, Segment(jobs, 0, lead, seconds))
         before = running.calls()
         end = assigned.due + seconds + 30
@@ -92,9 +98,17 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
         yield Figure(f"{what}: settles", name, calls["settle"] / jobs, "per task")
 
 
-def _all_up(running: Workers, count: int) -> None:
-    """Gives all workers the time to start and to hear of each other."""
-    time.sleep(2.0 + count * 0.05)
+def _all_up(server: Server, count: int) -> None:
+    """Waits until all workers have started and heard of each other: two of them listen for every partition."""
+    namespace = _DEFAULTS.namespace
+    channels = [keys.hint_channel(namespace, partition) for partition in range(_DEFAULTS.partitions)]
+
+    def is_up() -> bool:
+        heard: Any = server.client.pubsub_numsub(*channels)
+        return server.client.zcard(keys.workers(namespace)) == count and all(times == 2 for _, times in heard)
+
+    if not wait_until(is_up, 60, pause=0.1):
+        raise Failed(f"{count} workers were not up within a minute")
 
 
 QUESTION = Question(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -35,11 +34,9 @@ def _peer(bench: Bench, peer: Subject, count: int) -> Iterator[Figure]:
         try:
             # Both looks are at a server with this client connected, and at rest.
             client.answer()
-            time.sleep(0.3)
             before = servers[0].memory()
             client.go_on()
             client.answer(900.0)
-            time.sleep(0.3)
             grown = servers[0].memory() - before
         finally:
             client.close()

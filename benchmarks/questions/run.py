@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -13,6 +12,7 @@ from ..figures import OURS, Figure, Goal, Missing, Question
 from ..processes import Failed
 from ..servers import Server
 from ..subjects import COROUTINE, PLAIN, UVLOOP, Subject
+from ..waiting import wait_until
 from .draining import drain
 
 HANDLERS = (
@@ -56,11 +56,8 @@ def _all_settled(server: Server) -> None:
         Failed: where some are left.
     """
     with Scheduler({"storage": {"instances": [{"url": server.url, "name": "instance-0"}]}}) as scheduler:
-        end = time.monotonic() + 5
-        while left := scheduler.task_size():
-            if time.monotonic() > end:
-                raise Failed(f"{left} runs are not settled")
-            time.sleep(0.05)
+        if not wait_until(lambda: not scheduler.task_size(), 5):
+            raise Failed(f"{scheduler.task_size()} runs are not settled")
 
 
 QUESTION = Question(

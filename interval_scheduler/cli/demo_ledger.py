@@ -16,7 +16,7 @@ PATIENCE = 8.0
 LEASE_SECONDS = 2.0
 CATCH_UP_SECONDS = 2.0
 """How long a task that the kill met may take to make up for what came due while its lease lasted."""
-ON_TIME_MS = 1000
+ON_TIME_MS = 500
 """What counts as on time here: a shared laptop may pause for a moment. The summary shows the real figures."""
 RECURRING = {"heartbeat": 0.5, "metrics": 1.0, "mail queue": 1.5, "cleanup": 2.0, "report": 3.0}
 ONE_OFFS = 120

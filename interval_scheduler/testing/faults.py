@@ -59,7 +59,7 @@ class FaultPlan(Weather):
         if kind == "clock-step":
             return chance.choice([-1, 1]) * chance.choice([0.05, 2.0, 30.0])
         if kind == "stall":
-            return lease_seconds * chance.choice([0.3, 0.9, 1.5, 2.5])
+            return lease_seconds * chance.choice([0.3, 0.9, 1.5, 4.0])
         return chance.choice([0.05, 0.5, 3.0, 8.0])
 
     @property

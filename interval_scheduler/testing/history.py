@@ -19,8 +19,6 @@ from .servers import Executed, SimulatedServer
 
 _SERVED_SECONDS = 20.0
 """What has been due for that long has run, where the faults are over for longer still."""
-_JOINED_SECONDS = 5.0
-"""By then, workers that were started together know of each other. Before, a second in line may have to stand in."""
 _NOTICED_SECONDS = 15.0
 """By then, a producer that was told of lost writes has reported them, if it still lives."""
 
@@ -332,5 +330,5 @@ class History:
                     for call in self.calls
                 )
             )
-            if run.start > _JOINED_SECONDS and run.attempt == 1 and late > prompt * 1000 and not changed:
+            if run.attempt == 1 and late > prompt * 1000 and not changed:
                 yield f"at {run.start:.3f}: {run.task_id} started {late} ms late, with nothing in its way"

@@ -28,7 +28,7 @@ from .servers import Backend, SimulatedServer
 
 _START = 1_800_000_000.0
 _FAULTS_UNTIL = 20.0
-_SETTLED_BY = 60.0
+_SETTLED_BY = 72.0
 """By then, everything that was due has been run, whatever went wrong before `_FAULTS_UNTIL`."""
 
 

@@ -128,7 +128,7 @@ def test_a_frozen_instance_costs_no_lease_of_a_healthy_one(on_own: Any, own_serv
             assert not release.wait(0.5)
             seconds, microseconds = client.time()
             left = client.zscore(leases, healthy) - seconds * 1000 - microseconds / 1000
-            assert left > 0, "the lease was not renewed in time"
+            assert left > 1000, "the lease was not renewed in time"
     own_servers[1].resume()
     release.set()
     assert started.count(healthy) == 1

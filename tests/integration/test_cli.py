@@ -45,10 +45,8 @@ def test_demo_holds_within_thirty_seconds() -> None:
     result = run("demo", "--plain")
     assert time.monotonic() - begin < 30
     assert re.search(r"lost +0\n +early +0\n +twice +0\n", result.stdout)
-    # On time is a matter of the machine too: one with more to run than processors is no place to judge that.
-    if os.getloadavg()[0] < 1.5 * (os.cpu_count() or 1):
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert "HELD: every occurrence ran once and on time, with SIGKILL midway" in result.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "HELD: every occurrence ran once and on time, with SIGKILL midway" in result.stdout
 
 
 def test_the_demo_can_fail() -> None:

@@ -42,13 +42,13 @@ class TestDT1Workers:
         # Every worker knows of every other one after the next report on the master.
         await eventually(lambda: all(_members(worker) == 3 for worker in workers))
         start = after(0.5)
-        await producer.assign_tasks(Job(f"a{n}", start + n / 300) for n in range(600))
+        await producer.assign_tasks(Job(f"a{n}", start + n / 600) for n in range(600))
         await eventually(lambda: sum(len(recorder.calls) for recorder in recorders) >= 600)
         await eventually(lambda: is_empty(producer))
         ids = [call.id for recorder in recorders for call in recorder.calls]
         assert len(ids) == len(set(ids)) == 600
         # A third each, but for what piles up, and goes to one of them, whenever a busy machine stalls.
-        assert min(len(recorder.calls) for recorder in recorders) > 60
+        assert min(len(recorder.calls) for recorder in recorders) > 120
 
     async def test_workers_come_and_go(self, make: Make) -> None:
         producer = make()

@@ -58,7 +58,9 @@ def test_an_unknown_service_is_unavailable(sentinel_port: int) -> None:
 @pytest.fixture
 def replica(own_servers: list[RedisServer]) -> Iterator[redis.Redis]:
     """A client of a replica of the primary, in step with it."""
-    with redis.Redis.from_url(own_servers[1].url, decode_responses=True) as client:
+    # A server whose role changes closes the connections it has.
+    patient = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100)
+    with redis.Redis.from_url(own_servers[1].url, decode_responses=True, retry=patient) as client:
         client.execute_command("REPLICAOF", "127.0.0.1", str(own_servers[0].port))
         yield client
 
