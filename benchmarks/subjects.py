@@ -40,6 +40,7 @@ PLAIN = Subject("interval_scheduler (blocking)", "benchmarks.ours.plain")
 UVLOOP = Subject("interval_scheduler on uvloop", "benchmarks.ours.uvloop")
 EVALSHA = Subject("bare EVALSHA", "benchmarks.limits.evalsha")
 EVALSHA_ASYNC = Subject("bare EVALSHA, asyncio", "benchmarks.limits.evalsha_async")
+GATHER = Subject("gather of bare futures", "benchmarks.limits.gather")
 RAW_SOCKET = Subject("HSET + SADD on a raw socket", "benchmarks.limits.raw_socket")
 TIMER = Subject("bare event-loop timer", "benchmarks.limits.timer")
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
@@ -19,9 +19,11 @@ from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operations
 from .topology import join
 from .transport.aio import AsyncTransport
-from .worker.handlers import Handler
-from .worker.worker import Confirm
 from .world import World
+
+if TYPE_CHECKING:
+    from .worker.handlers import Handler
+    from .worker.worker import Confirm
 
 T = TypeVar("T")
 

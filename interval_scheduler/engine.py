@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import commands
 from .continuity import Continuity
@@ -18,9 +18,11 @@ from .options import Options
 from .topology import Layout
 from .transport.aio import AsyncTransport
 from .transport.endpoint import Endpoint
-from .worker.handlers import Handler
-from .worker.worker import Confirm, Worker
 from .world import World
+
+if TYPE_CHECKING:
+    from .worker.handlers import Handler
+    from .worker.worker import Confirm, Worker
 
 
 class Engine:
@@ -96,6 +98,9 @@ class Engine:
                 raise AlreadyExecuting
             assert self.layout is not None
             await self.watch()
+            # Who only assigns need not load it.
+            from .worker.worker import Worker
+
             worker = Worker(
                 self.layout,
                 self.options,

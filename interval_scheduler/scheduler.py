@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
@@ -21,9 +21,11 @@ from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operations
 from .topology import join
 from .transport.blocking import BlockingTransport
-from .worker.handlers import Handler
-from .worker.worker import Confirm
 from .world import World
+
+if TYPE_CHECKING:
+    from .worker.handlers import Handler
+    from .worker.worker import Confirm
 
 T = TypeVar("T")
 

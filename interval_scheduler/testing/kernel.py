@@ -67,6 +67,8 @@ class Kernel:
         """What escaped from callbacks and tasks that nobody waited for."""
         self.processes: list[Process] = []
         self._events: list[tuple[float, int, Event]] = []
+        self._left: list[Event] = []
+        """What processes that died had before them: it holds their coroutines until they are buried."""
         self._order = itertools.count()
 
     def at(
@@ -111,6 +113,7 @@ class Kernel:
             callback(*event.args)
             return
         if not process.alive:
+            self._left.append(event)
             return
         if process.stalled_until > self.now:
             # It goes on where it stopped: what was to happen meanwhile happens then, in the same order.
@@ -137,6 +140,7 @@ class Kernel:
         for process in self.processes:
             process.loop.bury()
         self._events.clear()
+        self._left.clear()
 
 
 class ProcessCrashed(BaseException):

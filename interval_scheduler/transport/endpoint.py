@@ -12,7 +12,6 @@ import weakref
 from typing import Any
 
 from ..continuity import Continuity
-from ..embedded import EmbeddedServer
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..inspection import Inspection
 from ..options import Instance
@@ -48,6 +47,8 @@ class Endpoint:
         if self._server is not None:
             return
         if self._instance.kind == "embedded":
+            from ..embedded import EmbeddedServer
+
             server = EmbeddedServer(self._instance.settings["path"])
             server.start()
             self._server = server
@@ -56,7 +57,7 @@ class Endpoint:
 
     def revive(self) -> None:
         """Starts a private server again that was killed. Blocks."""
-        if isinstance(self._server, EmbeddedServer):
+        if self._server is not None and self._instance.kind == "embedded":
             try:
                 self._server.ensure_running()
             except EmbeddedServerError as error:
@@ -65,7 +66,7 @@ class Endpoint:
     def close(self) -> None:
         """Gives up a private server; the last user stops it. Blocks."""
         server, self._server = self._server, None
-        if isinstance(server, EmbeddedServer):
+        if server is not None and self._instance.kind == "embedded":
             server.stop()
 
     def connection_pool(self, asynchronous: bool, answer_seconds: float = ANSWER_SECONDS) -> Any:
