@@ -217,6 +217,16 @@ async def test_an_own_id_is_used_once(service: Service, receiver: Receiver) -> N
     assert len(receiver.seen) == 1
 
 
+async def test_a_repeat_finds_a_timer_that_was_updated_meanwhile(service: Service, receiver: Receiver) -> None:
+    body: dict[str, Any] = {"id": "order-17", "timeout": 60, "url": receiver.url()}
+    await service.create(**body)
+    update = {"timeout": 90, "url": receiver.url(), "message": "new"}
+    _, updated = await service.call("PUT", "/timers/order-17", update)
+    status, found = await service.call("POST", "/timers", body)
+    assert (status, found["message"], found["due"]) == (200, "new", updated["due"])
+    assert (await service.call("POST", "/timers", update | {"id": "order-17"}))[0] == 409
+
+
 async def test_concurrent_creates_of_one_id_mix_nothing(service: Service, receiver: Receiver) -> None:
     bodies = [{"id": "one", "timeout": 60 + n, "url": receiver.url(), "message": n} for n in range(20)]
     answers = await asyncio.gather(*(service.call("POST", "/timers", body) for body in bodies))
