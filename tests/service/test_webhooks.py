@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import email.utils
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -158,6 +159,68 @@ async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_ser
         assert found["attempts"] == 1
     assert len(requests) == 2
     server.close()
+
+
+async def test_a_second_connection_gets_what_is_left_of_the_deadline(make_service: MakeService) -> None:
+    """A receiver that takes a request, and hangs up without an answer after most of the time for it."""
+    connections = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if connections == 1:
+            await asyncio.sleep(1.0)
+        else:
+            await reader.read()  # until the service hangs up
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    service = await make_service(max_retries=0, total_seconds=1.5)
+    made = await service.create(timeout=0.01, url=f"http://127.0.0.1:{port}/")
+    found = await service.until(made["id"], "failed")
+    assert "no answer in time" in found["last_error"]
+    assert connections == 2
+    took = datetime.fromisoformat(found["finished"]) - datetime.fromisoformat(found["due"])
+    assert took < timedelta(seconds=2.4), "not 1.5 s for each connection"
+    server.close()
+
+
+async def test_what_a_receiver_says_is_kept_short_and_printable(make_service: MakeService) -> None:
+    reasons = {"long": b"x" * 7000, "red": b"\x1b[31mred", "odd": b"\xff\xfe"}
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().strip("/")
+        writer.write(b"HTTP/1.1 500 " + reasons[name] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await reader.read()  # up to its end: a reset might overtake the answer
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    service = await make_service(max_retries=0)
+    for name in reasons:
+        await service.create(timeout=0.01, url=f"http://127.0.0.1:{port}/", id=name)
+        found = await service.until(name, "failed")
+        assert found["last_error"].startswith("HTTP 500")
+        assert found["last_error"].endswith("(attempt 1)")
+        assert len(found["last_error"]) < 500
+        assert found["last_error"].isprintable()
+    server.close()
+
+
+async def test_looking_up_names_ends_with_the_service(make_service: MakeService) -> None:
+    service = await make_service(max_retries=0)
+    made = await service.create(timeout=0.01, url="http://localhost:1/")
+    await service.until(made["id"], "failed")
+    assert _lookups(), "a thread looked the name up"
+    await service.scheduler.clear_all_tasks()
+    await service.stop()
+    await eventually(lambda: not _lookups())
+
+
+def _lookups() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("timer-service-lookup")]
 
 
 async def test_gone_stops_at_once(service: Service, receiver: Receiver) -> None:
