@@ -18,7 +18,7 @@ from starlette.routing import Route
 from .._version import __version__
 from ..errors import SchedulerError
 from .destinations import Destinations, Lookup
-from .edge import BODY, CLIENT, Edge, from_scheduler
+from .edge import BODY, CLIENT, Edge, from_scheduler, route_path
 from .errors import InvalidRequest, ServiceError
 from .limits import RateLimit
 from .metrics import CONTENT_TYPE, Metrics
@@ -193,7 +193,8 @@ def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Me
         view, new = await process.timers.create(checker.timer(request.scope[BODY]), idempotency_key)
         if new:
             metrics.created.inc()
-        return JSONResponse(view, 201 if new else 200, {"Location": f"/timers/{view['id']}"})
+        where = f"{request.scope.get('root_path', '')}/timers/{view['id']}"
+        return JSONResponse(view, 201 if new else 200, {"Location": where})
 
     @app.get("/timers", response_model=PageBody, responses=_answers(), tags=["timers"])
     async def list_timers(
@@ -368,7 +369,7 @@ def _errors(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             # Each method has a route of its own, and the first one to refuse names only its own.
-            headers["Allow"] = ", ".join(_methods(app, request.url.path))
+            headers["Allow"] = ", ".join(_methods(app, route_path(request.scope)))
         return JSONResponse({"error": what.get(error.status_code, str(error.detail))}, error.status_code, headers)
 
 
