@@ -59,6 +59,24 @@ def test_signatures_of_the_standard_library_are_accepted_here() -> None:
     assert not Signer([SECRET]).verify({}, body.encode())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("webhook-timestamp", "9" * 400),
+        ("webhook-timestamp", "9" * 5000),
+        ("webhook-timestamp", "nan"),
+        ("webhook-signature", "v1,\udcff"),
+        ("webhook-id", "\udcff"),
+    ],
+)
+def test_headers_that_anybody_may_send_are_refused_without_an_exception(name: str, value: str) -> None:
+    """Servers hand bytes that are no UTF-8 on as lone surrogates."""
+    signer = Signer([SECRET])
+    headers = signer.headers("msg_1", int(time.time()), b"{}")
+    assert signer.verify(headers, b"{}")
+    assert not signer.verify(headers | {name: value}, b"{}")
+
+
 async def test_secrets_can_be_rotated(make_service: MakeService, receiver: Receiver) -> None:
     newer, older = new_secret(), new_secret()
     service = await make_service(webhook_secrets=(newer, older))
