@@ -248,6 +248,11 @@ def _cron(expression: Any, tz: Any, problems: dict[str, str]) -> Cron | None:
 
 # -- JSON Schema -------------------------------------------------------------------------------------------------------
 
+_UPDATE = (
+    "Replaces url and message, and the time where one is given; an interval or cron alone keeps the time of the "
+    "pending occurrence, and says what follows it."
+)
+
 
 def schemas(settings: Settings) -> Json:
     """The schemas of request bodies, by name, for the OpenAPI document."""
@@ -259,7 +264,7 @@ def schemas(settings: Settings) -> Json:
         "type": "number",
         "minimum": settings.min_interval_seconds,
         "maximum": days,
-        "description": "Seconds between occurrences; the first one comes after one of them.",
+        "description": "Seconds between occurrences; the first one of a new timer comes after one of them.",
     }
     first_then = interval | {"description": "Seconds between occurrences, from the first one on."}
     durations: Json = {**whole, "interval": first_then}
@@ -303,7 +308,7 @@ def schemas(settings: Settings) -> Json:
     limit = settings.max_batch
     return {
         "TimerCreate": {"oneOf": create, "description": "A timer: what to send where, and one way to say when."},
-        "TimerUpdate": {"oneOf": update, "description": "Replaces url and message, and the time where one is given."},
+        "TimerUpdate": {"oneOf": update, "description": _UPDATE},
         "BatchCreate": _list("timers", {"description": "A TimerCreate, judged by itself."}, limit),
         "BatchDelete": _list("ids", {"description": "The id of a timer, judged by itself."}, limit),
     }

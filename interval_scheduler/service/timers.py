@@ -112,7 +112,7 @@ class Timers:
         return self._made(task, request.due), True
 
     async def update(self, timer_id: str, request: TimerRequest) -> Json:
-        """Replaces url and message, and the time where the request gives one.
+        """Replaces url and message, and the time where the request gives one: a schedule alone is none.
 
         Raises:
             UnknownTimer, Conflict: there is none, or it is finished.

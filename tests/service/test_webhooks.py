@@ -425,6 +425,17 @@ async def test_an_update_moves_the_pending_occurrence_and_changes_the_interval(
     assert slot - first == timedelta(seconds=1800), "counted on its grid, which the move left alone"
 
 
+@pytest.mark.parametrize("then", [{"interval": 30}, {"cron": "* * * * *", "tz": "Asia/Kolkata"}])
+async def test_a_schedule_alone_keeps_the_time_of_the_pending_occurrence(
+    service: Service, receiver: Receiver, then: dict[str, Any]
+) -> None:
+    made = await service.create(interval=3600, url=receiver.url())
+    _, updated = await service.call("PUT", f"/timers/{made['id']}", {"url": receiver.url(), **then})
+    assert updated["due"] == made["due"]
+    assert then.items() <= updated.items()
+    assert ("interval" in updated) == ("interval" in then)
+
+
 # -- destinations share the worker -------------------------------------------------------------------------------------
 
 
