@@ -116,7 +116,7 @@ async def test_an_old_backup_is_reported_though_new_writes_came_first(
     await put(loss, 3)
     backup(server, tmp_path)
     await put(loss, 30, "lost")
-    loss.events.clear()
+    assert loss.events == []
     server.kill()
     restore(server, tmp_path)
     other = Loss(flavour, server)
