@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -413,11 +412,10 @@ def test_what_is_no_proper_json_is_refused(raw: bytes) -> None:
 
 
 def test_many_keys_take_no_quadratic_time() -> None:
+    """Comparing all of them with all takes minutes, which the limit of the time of a test ends."""
     keys = [f'"k{number}":1' for number in range(200_000)]
-    begin = time.process_time()
     with pytest.raises(InvalidRequest, match="'k199999' comes twice"):
         parse_json(f"{{{','.join([*keys, keys[-1]])}}}".encode())
-    assert time.process_time() - begin < 20, "comparing all with all takes minutes"
 
 
 def test_many_unknown_fields_get_no_long_answer() -> None:
