@@ -141,7 +141,7 @@ def create_app(settings: Settings | None = None, scheduler: Any = None, *, looku
     _errors(app)
     _timers(app, process, checker, metrics, settings)
     _batches(app, process, checker, metrics, limit)
-    _health(app, process, metrics, settings)
+    _health(app, process)
     _document(app, settings)
     return app
 
@@ -313,7 +313,7 @@ async def _result(doing: Awaitable[_Done]) -> dict[str, Any]:
     return {"status_code": code, "timer": view}
 
 
-def _health(app: FastAPI, process: ServiceProcess, metrics: Metrics, settings: Settings) -> None:
+def _health(app: FastAPI, process: ServiceProcess) -> None:
     @app.get("/ping", response_model=HealthBody, tags=["health"])
     async def ping() -> Response:
         """Whether somebody is here."""
