@@ -157,11 +157,11 @@ class Deliverer:
         try:
             try:
                 await self._send(url, body, headers, delivery.attempt, total)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
                 # Most likely the receiver closed a kept connection at this very moment: a new one tells.
                 left = total - (time.time() - begin)
-                if left <= 0:
-                    raise
+                if left <= 0 or isinstance(error, aiohttp.ClientConnectorError):
+                    raise  # out of time, or this was a new one
                 await self._send(url, body, headers, delivery.attempt, left)
         except (aiohttp.ClientError, DestinationRefused, OSError, ValueError) as error:
             text = "no answer in time" if isinstance(error, TimeoutError) else f"{error or type(error).__name__}"

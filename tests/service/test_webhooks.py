@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import email.utils
+import socket
+import struct
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -155,8 +157,9 @@ async def test_exhausted_timers_are_dead_letters_with_the_last_answer_and_can_be
     assert (await service.call("GET", "/dead-letters"))[1]["dead_letters"] == []
 
 
-async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_service: MakeService) -> None:
-    """A receiver that answers once per connection, and closes it without a word when the next request is sent."""
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_service: MakeService, reset: bool) -> None:
+    """A receiver that answers once per connection, and closes or resets it when the next request is sent."""
     requests: list[bytes] = []
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,6 +169,10 @@ async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_ser
         await reader.readexactly(length)
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         await reader.read(1)
+        if reset:
+            # Without lingering, what is closed is reset.
+            lingering = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
         writer.close()
 
     server = await asyncio.start_server(once, "127.0.0.1", 0)
