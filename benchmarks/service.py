@@ -1,7 +1,7 @@
 """Benchmark and load test of the timer service: creating, delivering, and lateness, beside the bare HTTP client.
 
-    python benchmarks/service.py                     # starts Redis, a receiver and the service, all on this machine
-    python benchmarks/service.py --creations 100 --seconds 60 --url http://localhost:8000 --key KEY   # TS-9, on yours
+    python -m benchmarks.service                     # starts Redis, a receiver and the service, all on this machine
+    python -m benchmarks.service --creations 100 --seconds 60 --url http://localhost:8000 --key KEY   # TS-9, on yours
 
 Every figure of the first form is of one run on one machine, whose load all its parts share: service, receiver, load
 generator and Redis. The loop of the HTTP client sends as many POSTs of the same size to the same receiver, with the
@@ -14,23 +14,23 @@ import argparse
 import asyncio
 import contextlib
 import os
-import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-ROOT = Path(__file__).parents[1]
+from .figures import percentile
+from .machine import machine
+from .servers import running
+from .subjects import ROOT
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE = {"order": 17, "text": "a message of an ordinary size, some hundred and twenty bytes long" * 2}
 CONNECTIONS = 50
@@ -69,40 +69,12 @@ class Arrivals:
         self.first = self.last = 0.0
 
 
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 # -- parts, each a process of its own ----------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def redis_servers(folder: Path, count: int) -> AsyncIterator[list[str]]:
-    """Redis servers with AOF, stopped by their pids."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        raise SystemExit("install redis-server for this benchmark")
-    processes, urls = [], []
-    for number in range(count):
-        data = folder / f"redis-{number}"
-        data.mkdir()
-        socket = data / "socket"
-        place = ["--port", "0", "--unixsocket", str(socket), "--dir", str(data), "--appendonly", "yes", "--save", ""]
-        processes.append(await asyncio.create_subprocess_exec(binary, *place, stdout=subprocess.DEVNULL))
-        urls.append(f"redis-{number}=unix://{socket}")
-        while not socket.exists():  # noqa: ASYNC110 - the start of another program cannot be awaited
-            await asyncio.sleep(0.01)
-    try:
-        yield urls
-    finally:
-        for process in processes:
-            process.terminate()
-            await process.wait()
-
-
-@contextlib.asynccontextmanager
 async def service(urls: list[str], arguments: list[str]) -> AsyncIterator[str]:
-    """The service as a program; its url, or "" for `deliver`."""
+    """The service as a program on servers; its url, or "" for `deliver`."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "TIMER_SERVICE_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -116,6 +88,7 @@ async def service(urls: list[str], arguments: list[str]) -> AsyncIterator[str]:
         sys.executable, "-m", "interval_scheduler", *arguments, *places, env=environment, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
+    draining = None
     try:
         while line := (await process.stderr.readline()).decode():
             if match := re.search(r"serving at (\S+)|is ready", line):
@@ -125,9 +98,11 @@ async def service(urls: list[str], arguments: list[str]) -> AsyncIterator[str]:
         draining = asyncio.create_task(process.stderr.read())
         yield match[1] or ""
     finally:
-        process.send_signal(signal.SIGTERM)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
         await process.wait()
-        await draining
+        if draining is not None:
+            await draining
 
 
 # -- what is measured --------------------------------------------------------------------------------------------------
@@ -197,14 +172,6 @@ async def bare_client(target: str, arrivals: Arrivals, count: int) -> float:
         return count / (time.perf_counter() - begin)
 
 
-def machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{cpu}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-
-
 async def benchmark(options: argparse.Namespace) -> None:
     arrivals = Arrivals()
     app = web.Application()
@@ -214,9 +181,9 @@ async def benchmark(options: argparse.Namespace) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     target = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     rows: list[tuple[str, str]] = []
-    with tempfile.TemporaryDirectory(prefix="timer-service-benchmark-") as folder:
+    with running(2, "everysec") as servers:
+        urls = [f"redis-{number}={server.url}" for number, server in enumerate(servers)]
         async with (
-            redis_servers(Path(folder), 2) as urls,
             service(urls, ["serve", "--port", "0", "--no-deliver"]) as api,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session,
         ):
@@ -271,7 +238,7 @@ def shares(what: str, seconds: list[float]) -> list[tuple[str, str]]:
 
 def report(rows: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
-    print(f"{machine()}\n")
+    print(*(f"{name} {value}" for name, value in machine().items()), sep=", ", end="\n\n")
     for name, figure in rows:
         print(f"{name:<{width}}  {figure:>12}")
 

@@ -89,21 +89,17 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts on a free port (the same again after a stop) and waits for the answer to a PING."""
+        """Starts on a free port (the same again after a stop) and waits until it answers."""
+        known = self.port
         for _ in range(5):
-            self.port = self.port or _free_port()
+            self.port = known or _free_port()  # another one each time: somebody may be quicker on it
             self._launch()
             if self._answers():
                 return
             self._end(signal.SIGKILL)
-            if self._restarting:
-                continue
-            self.port = 0  # somebody was quicker on that port
         log = Path(self.folder, "log")
         tail = log.read_text(errors="replace")[-2000:] if log.exists() else "it wrote no log"
         raise RuntimeError(f"{self.binary} does not start: {tail}")
-
-    _restarting = False
 
     def _launch(self) -> None:
         settings = {
@@ -152,7 +148,6 @@ class RedisServer:
     def restart(self) -> None:
         """Starts again on the same port and data; what runs is killed first."""
         self.kill()
-        self._restarting = True
         self.start()
 
     def stop(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Header, Path, Query, Request, Response
@@ -18,7 +18,7 @@ from starlette.routing import Route
 from .._version import __version__
 from ..errors import SchedulerError
 from .destinations import Destinations, Lookup
-from .edge import BODY, CLIENT, Edge, from_scheduler
+from .edge import BODY, CLIENT, Edge, from_scheduler, route_path
 from .errors import InvalidRequest, ServiceError
 from .limits import RateLimit
 from .metrics import CONTENT_TYPE, Metrics
@@ -26,7 +26,6 @@ from .process import ServiceProcess
 from .requests import ID_PATTERN, KEY_PATTERN, Checker, is_id, schemas
 from .settings import Settings, load_settings
 
-T = TypeVar("T")
 _READY_SECONDS = 3.0
 _AT_ONCE = 200
 """Items of a batch that are under way together: they share their round trips."""
@@ -142,7 +141,7 @@ def create_app(settings: Settings | None = None, scheduler: Any = None, *, looku
     _errors(app)
     _timers(app, process, checker, metrics, settings)
     _batches(app, process, checker, metrics, limit)
-    _health(app, process, metrics, settings)
+    _health(app, process)
     _document(app, settings)
     return app
 
@@ -193,7 +192,8 @@ def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Me
         view, new = await process.timers.create(checker.timer(request.scope[BODY]), idempotency_key)
         if new:
             metrics.created.inc()
-        return JSONResponse(view, 201 if new else 200, {"Location": f"/timers/{view['id']}"})
+        where = f"{request.scope.get('root_path', '')}/timers/{view['id']}"
+        return JSONResponse(view, 201 if new else 200, {"Location": where})
 
     @app.get("/timers", response_model=PageBody, responses=_answers(), tags=["timers"])
     async def list_timers(
@@ -251,6 +251,10 @@ def _timers(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Me
         return JSONResponse({"dead_letters": await process.timers.failed(limit)})
 
 
+_Done = tuple[int, dict[str, Any]]
+"""The status of an item of a batch, and the timer."""
+
+
 def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Metrics, limit: RateLimit) -> None:
     @app.post(
         "/batch/create",
@@ -262,15 +266,13 @@ def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: M
     async def create_batch(request: Request) -> Response:
         """Makes timers, each by itself: one that is refused keeps no other from being made."""
 
-        async def create(raw: object) -> tuple[int, dict[str, Any]]:
+        async def create(raw: object) -> _Done:
             view, new = await process.timers.create(checker.timer(raw))
             if new:
                 metrics.created.inc()
             return (201 if new else 200), view
 
-        items = checker.timers(request.scope[BODY])
-        limit.charge(request.scope[CLIENT], len(items) - 1)
-        return await _together(items, create)
+        return await together(request, checker.timers(request.scope[BODY]), create)
 
     @app.post(
         "/batch/delete",
@@ -282,18 +284,17 @@ def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: M
     async def delete_batch(request: Request) -> Response:
         """Deletes timers, each by itself."""
 
-        async def delete(timer_id: object) -> tuple[int, dict[str, Any]]:
+        async def delete(timer_id: object) -> _Done:
             if not is_id(timer_id):
                 raise InvalidRequest.of({"id": "is not the id of a timer"})
             view = await process.timers.delete(str(timer_id))
             metrics.cancelled.inc()
             return 200, view
 
-        items = checker.ids(request.scope[BODY])
-        limit.charge(request.scope[CLIENT], len(items) - 1)
-        return await _together(items, delete)
+        return await together(request, checker.ids(request.scope[BODY]), delete)
 
-    async def _together(items: list[Any], do: Any) -> Response:
+    async def together(request: Request, items: list[Any], do: Callable[[Any], Awaitable[_Done]]) -> Response:
+        limit.charge(request.scope[CLIENT], len(items) - 1)  # the request itself has paid for one
         results: list[dict[str, Any]] = []
         for start in range(0, len(items), _AT_ONCE):
             results += await asyncio.gather(*(_result(do(item)) for item in items[start : start + _AT_ONCE]))
@@ -301,7 +302,7 @@ def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: M
         return JSONResponse({"succeeded": len(results) - failed, "failed": failed, "results": results})
 
 
-async def _result(doing: Awaitable[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+async def _result(doing: Awaitable[_Done]) -> dict[str, Any]:
     try:
         code, view = await doing
     except ServiceError as error:
@@ -312,7 +313,7 @@ async def _result(doing: Awaitable[tuple[int, dict[str, Any]]]) -> dict[str, Any
     return {"status_code": code, "timer": view}
 
 
-def _health(app: FastAPI, process: ServiceProcess, metrics: Metrics, settings: Settings) -> None:
+def _health(app: FastAPI, process: ServiceProcess) -> None:
     @app.get("/ping", response_model=HealthBody, tags=["health"])
     async def ping() -> Response:
         """Whether somebody is here."""
@@ -368,7 +369,7 @@ def _errors(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             # Each method has a route of its own, and the first one to refuse names only its own.
-            headers["Allow"] = ", ".join(_methods(app, request.url.path))
+            headers["Allow"] = ", ".join(_methods(app, route_path(request.scope)))
         return JSONResponse({"error": what.get(error.status_code, str(error.detail))}, error.status_code, headers)
 
 

@@ -75,7 +75,7 @@ class Edge:
             raise
 
     async def _admit(self, scope: Scope, receive: Receive, extra: dict[str, str]) -> None:
-        if scope["path"] in OPEN:
+        if route_path(scope) in OPEN:
             return
         headers = dict(scope["headers"])
         client = scope[CLIENT] = self._client(scope, headers, extra)
@@ -110,8 +110,13 @@ class Unavailable(ServiceError):
     status = 503
 
 
+def route_path(scope: Scope) -> str:
+    """The path that routes know: without the prefix that a proxy, or the ASGI server, put the app below."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 def _wants_body(scope: Scope) -> bool:
-    method, path = scope["method"], scope["path"]
+    method, path = scope["method"], route_path(scope)
     if method == "PUT":
         return bool(path.startswith("/timers/")) and path.count("/") == 2
     return method == "POST" and path in ("/timers", "/batch/create", "/batch/delete")

@@ -27,6 +27,8 @@ _DURATION = {"hours": 3600, "minutes": 60, "seconds": 1}
 _TIMING = (*_DURATION, "timeout", "at", "interval", "cron")
 _FIRST = frozenset(_TIMING) - {"interval", "cron"}
 _FIELDS = frozenset({"url", "message", "id", "tz", *_TIMING})
+_UNKNOWN_TOLD = 20
+"""Most unknown fields that an answer names: it must not grow to a multiple of the request."""
 _ABSENT: Any = object()
 
 Json = dict[str, Any]
@@ -72,7 +74,7 @@ class Checker:
             raise InvalidRequest("a timer must be a JSON object")
         problems: dict[str, str] = {}
         allowed = _FIELDS - {"id"} if update else _FIELDS
-        for name in raw.keys() - allowed:
+        for name in sorted(raw.keys() - allowed)[:_UNKNOWN_TOLD]:
             problems[name[:100]] = f"is unknown: use {', '.join(sorted(allowed))}"
         url = self._url(raw.get("url", _ABSENT), problems)
         message = _message(raw.get("message"), problems)
@@ -95,7 +97,7 @@ class Checker:
     def _items(self, raw: object, name: str) -> list[Any]:
         if not isinstance(raw, dict):
             raise InvalidRequest(f'the body must be a JSON object, {{"{name}": […]}}')
-        problems = {other[:100]: f"is unknown: use {name}" for other in raw if other != name}
+        problems = {other[:100]: f"is unknown: use {name}" for other in sorted(raw.keys() - {name})[:_UNKNOWN_TOLD]}
         items = raw.get(name)
         if not isinstance(items, list) or not 1 <= len(items) <= self._settings.max_batch:
             problems[name] = f"must be a list of 1 to {self._settings.max_batch:,} items"
@@ -246,6 +248,11 @@ def _cron(expression: Any, tz: Any, problems: dict[str, str]) -> Cron | None:
 
 # -- JSON Schema -------------------------------------------------------------------------------------------------------
 
+_UPDATE = (
+    "Replaces url and message, and the time where one is given; an interval or cron alone keeps the time of the "
+    "pending occurrence, and says what follows it."
+)
+
 
 def schemas(settings: Settings) -> Json:
     """The schemas of request bodies, by name, for the OpenAPI document."""
@@ -257,7 +264,7 @@ def schemas(settings: Settings) -> Json:
         "type": "number",
         "minimum": settings.min_interval_seconds,
         "maximum": days,
-        "description": "Seconds between occurrences; the first one comes after one of them.",
+        "description": "Seconds between occurrences; the first one of a new timer comes after one of them.",
     }
     first_then = interval | {"description": "Seconds between occurrences, from the first one on."}
     durations: Json = {**whole, "interval": first_then}
@@ -301,7 +308,7 @@ def schemas(settings: Settings) -> Json:
     limit = settings.max_batch
     return {
         "TimerCreate": {"oneOf": create, "description": "A timer: what to send where, and one way to say when."},
-        "TimerUpdate": {"oneOf": update, "description": "Replaces url and message, and the time where one is given."},
+        "TimerUpdate": {"oneOf": update, "description": _UPDATE},
         "BatchCreate": _list("timers", {"description": "A TimerCreate, judged by itself."}, limit),
         "BatchDelete": _list("ids", {"description": "The id of a timer, judged by itself."}, limit),
     }

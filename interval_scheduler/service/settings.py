@@ -89,7 +89,7 @@ class Settings:
         problems: list[str] = []
         for name, (lowest, highest) in _RANGES.items():
             value = getattr(self, name)
-            whole = isinstance(getattr(_field(name), "default", None), int)
+            whole = isinstance(_field(name).default, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 problems.append(f"{name} is {value!r}: use a {'whole ' if whole else ''}number")
             elif not math.isfinite(value) or not lowest <= value <= highest:

@@ -58,16 +58,18 @@ class Signer:
         """Whether any of the secrets signed this: for receivers, which read names of headers in lower case."""
         try:
             timestamp = int(headers["webhook-timestamp"])
-            given, webhook_id = headers["webhook-signature"], headers["webhook-id"]
-        except (KeyError, ValueError):
+            given = headers["webhook-signature"].encode()
+            expected = [_signature(key, headers["webhook-id"], timestamp, body).encode() for key in self._keys]
+        except (KeyError, ValueError):  # the last also where servers pass bytes on that are no text
             return False
-        if abs((time.time() if now is None else now) - timestamp) > TOLERANCE_SECONDS:
+        moment = time.time() if now is None else now
+        # Not abs(moment - timestamp): a number that anybody may send can be too large for a float.
+        if not moment - TOLERANCE_SECONDS <= timestamp <= moment + TOLERANCE_SECONDS:
             return False
-        expected = [_signature(key, webhook_id, timestamp, body).encode() for key in self._keys]
         found = False
         for signature in given.split():
             for candidate in expected:
-                found |= hmac.compare_digest(candidate, signature.encode())
+                found |= hmac.compare_digest(candidate, signature)
         return found
 
 

@@ -112,7 +112,7 @@ class Timers:
         return self._made(task, request.due), True
 
     async def update(self, timer_id: str, request: TimerRequest) -> Json:
-        """Replaces url and message, and the time where the request gives one.
+        """Replaces url and message, and the time where the request gives one: a schedule alone is none.
 
         Raises:
             UnknownTimer, Conflict: there is none, or it is finished.
@@ -121,6 +121,7 @@ class Timers:
             found = await self._alive(timer_id, "updated")
             old = found.payload
             task = self._task(timer_id, request, request.due if request.first else old["due"], old["made"])
+            task.payload["print"] = old["print"]  # the request that made it may still be repeated
             if not request.timed:
                 task.reschedule_interval = _interval(found.interval)
                 task.payload |= {"repeat": old["repeat"], "armed": old["armed"]}

@@ -26,6 +26,8 @@ from .timers import Json, TimerTask, finished, record_task, status_of, sweep
 _DRAIN_SECONDS = 2.0
 """How long the rest of an answer is read for: its status has decided by then."""
 _EXCERPT_BYTES = 200
+_TOLD_CHARACTERS = 300
+"""Longest text of a failure that is stored with the timer."""
 _KEEP_ALIVE_SECONDS = 2.0
 """How long a connection is kept for the next delivery: less than most receivers keep it."""
 
@@ -58,18 +60,13 @@ class Deliverer:
         self._destinations = Destinations(settings.allowed_networks)
         # A host's waiting deliveries hold slots of the worker: at most a quarter of them.
         self._hosts = HostSlots(settings.host_concurrency, max(1, scheduler.options.concurrency // 4))
+        self._resolver = CheckedResolver(self._destinations, lookup)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=CheckedResolver(self._destinations, lookup),
+                resolver=self._resolver,
                 limit=0,
                 ttl_dns_cache=10,
                 keepalive_timeout=_KEEP_ALIVE_SECONDS,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=settings.total_seconds,
-                connect=settings.connect_seconds,
-                sock_connect=settings.connect_seconds,
-                sock_read=settings.read_seconds,
             ),
             headers={
                 "User-Agent": f"interval-scheduler/{__version__}",
@@ -83,6 +80,7 @@ class Deliverer:
 
     async def close(self) -> None:
         await self._session.close()
+        await self._resolver.close()  # the session leaves what it was given to its giver
 
     async def handle(self, payload: Json) -> None:
         """What the scheduler calls for every due task of the namespace."""
@@ -111,7 +109,7 @@ class Deliverer:
 
     def _delivery(self, timer_id: str, payload: Json, execution: Execution, webhook_id: str) -> Delivery:
         due = _ms(execution.slot)
-        if payload["due"] is not None and "run" not in payload and not execution.id.startswith(":"):
+        if payload["due"] is not None and not execution.id.startswith(":"):
             # A timer that was moved is late by its new time.
             due = payload["due"] if payload["repeat"] is None else max(due, payload["due"])
         return Delivery(
@@ -155,25 +153,37 @@ class Deliverer:
         headers = self._signer.headers(delivery.webhook_id, int(begin), body)
         headers["webhook-fencing-token"] = str(delivery.token)
         headers["webhook-attempt"] = str(delivery.attempt)
+        total = self._settings.total_seconds
         try:
             try:
-                await self._send(url, body, headers, delivery.attempt)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                await self._send(url, body, headers, delivery.attempt, total)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
                 # Most likely the receiver closed a kept connection at this very moment: a new one tells.
-                await self._send(url, body, headers, delivery.attempt)
+                left = total - (time.time() - begin)
+                if left <= 0 or isinstance(error, aiohttp.ClientConnectorError):
+                    raise  # out of time, or this was a new one
+                await self._send(url, body, headers, delivery.attempt, left)
         except (aiohttp.ClientError, DestinationRefused, OSError, ValueError) as error:
             text = "no answer in time" if isinstance(error, TimeoutError) else f"{error or type(error).__name__}"
-            raise self._failed(f"{text} (attempt {delivery.attempt})", delivery.attempt) from error
+            raise self._failed(f"{_told(text)} (attempt {delivery.attempt})", delivery.attempt) from error
         finally:
             self._metrics.delivery_seconds.observe(max(0.0, time.time() - begin))
 
-    async def _send(self, url: str, body: bytes, headers: dict[str, str], attempt: int) -> None:
-        async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+    async def _send(self, url: str, body: bytes, headers: dict[str, str], attempt: int, seconds: float) -> None:
+        timeout = aiohttp.ClientTimeout(
+            total=seconds,
+            connect=self._settings.connect_seconds,
+            sock_connect=self._settings.connect_seconds,
+            sock_read=self._settings.read_seconds,
+        )
+        async with self._session.post(
+            url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+        ) as response:
             excerpt = await self._rest_of(response)
             if not 200 <= response.status < 300:
                 said = f"HTTP {response.status} {response.reason or ''}".rstrip()
                 said = f"{said}: {excerpt}" if excerpt else said
-                self._refused(response, f"{said} (attempt {attempt})", attempt)
+                self._refused(response, f"{_told(said)} (attempt {attempt})", attempt)
 
     def _refused(self, response: aiohttp.ClientResponse, said: str, attempt: int) -> None:
         if response.status == 410:
@@ -199,15 +209,15 @@ class Deliverer:
                         break
         except (aiohttp.ClientError, OSError):
             response.close()  # the status came through, and that is what counts
-        text = excerpt.decode("utf-8", "replace")
-        return "".join(letter if letter.isprintable() else " " for letter in text).strip()
+        return excerpt.decode("utf-8", "replace")
 
 
 def retry_after(text: str | None, now: float | None = None) -> float | None:
     """Seconds that a ``Retry-After`` header asks for, which has seconds or an HTTP date; None for neither."""
     if text is None:
         return None
-    if text.strip().isdecimal():
+    text = text.strip()
+    if text.isdecimal():
         return float(text[:20])
     try:
         moment = email.utils.parsedate_to_datetime(text)
@@ -217,6 +227,11 @@ def retry_after(text: str | None, now: float | None = None) -> float | None:
         moment = moment.replace(tzinfo=UTC)
     reference = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
     return max(0.0, (moment - reference).total_seconds())
+
+
+def _told(text: str) -> str:
+    """What a receiver said, or what went wrong with it, as it is stored, logged and shown."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_TOLD_CHARACTERS]).strip()
 
 
 def _id(*parts: object) -> str:

@@ -322,7 +322,7 @@ def test_threads_that_start_and_stop_meet_a_running_server(folder: Path) -> None
     assert failures == []
 
 
-def test_a_path_too_long_for_a_socket_gets_a_loopback_port(tmp_path: Path, folder: Path) -> None:
+def test_a_path_too_long_for_a_socket_gets_a_loopback_port(folder: Path) -> None:
     long = folder / ("x" * 100)
     with EmbeddedServer(long) as server:
         assert server.address.host == "127.0.0.1"

@@ -150,7 +150,7 @@ class TestIS4Remove:
         assert await scheduler.assign_task(Job("a", later)) is True
         assert abs((await scheduler.peek_task("a")).due.timestamp() - later) < 0.002
 
-    async def test_nothing_of_it_remains(self, scheduler: Uniform, redis_servers: list[RedisServer]) -> None:
+    async def test_nothing_of_it_remains(self, scheduler: Uniform) -> None:
         await scheduler.assign_task(Job("a", after(60)))
         await scheduler.remove_task("a")
         assert await scheduler.task_size() == 0
@@ -252,9 +252,7 @@ class TestIS9Handler:
 
 
 class TestIS10Order:
-    async def test_oldest_first_and_drained_without_sleeping(
-        self, make: Make, redis_servers: list[RedisServer]
-    ) -> None:
+    async def test_oldest_first_and_drained_without_sleeping(self, make: Make) -> None:
         scheduler = make(concurrency=1, partitions=1)
         await scheduler.start_task_accept()
         recorder = Recorder(coroutine=True)
@@ -335,9 +333,7 @@ async def _due_after(scheduler: Uniform, task_id: str, time: float) -> float | N
 
 
 class TestIS13ManyInstances:
-    async def test_tasks_are_spread_and_each_has_one_home(
-        self, scheduler: Uniform, redis_servers: list[RedisServer], namespace: str
-    ) -> None:
+    async def test_tasks_are_spread_and_each_has_one_home(self, scheduler: Uniform) -> None:
         await scheduler.assign_tasks(Job(f"a{n}", after(60)) for n in range(600))
         await scheduler.assign_tasks(Job(f"a{n}", after(60)) for n in range(600))
         assert await scheduler.task_size() == 600

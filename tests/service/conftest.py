@@ -173,7 +173,11 @@ async def make_service(redis_servers: list[RedisServer], namespace: str) -> Asyn
     made: list[Service] = []
 
     async def build(
-        lookup: Lookup | None = None, scheduler: Any = None, headers: Any = None, **settings: Any
+        lookup: Lookup | None = None,
+        scheduler: Any = None,
+        headers: Any = None,
+        root_path: str = "",
+        **settings: Any,
     ) -> Service:
         settings.setdefault("allowed_networks", LOOPBACK)
         settings.setdefault("webhook_secrets", (SECRET,))
@@ -181,7 +185,7 @@ async def make_service(redis_servers: list[RedisServer], namespace: str) -> Asyn
         settings.setdefault("total_seconds", 5.0)
         options = {"storage": storage(redis_servers), "namespace": namespace, "partitions": 16, "concurrency": 200}
         app = create_app(Settings(**settings), {**options, **(scheduler or {})}, lookup=lookup)
-        config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1, root_path=root_path)
         server = Server(config)
         running = asyncio.create_task(server.serve())
         ready = asyncio.create_task(server.ready.wait())

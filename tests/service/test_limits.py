@@ -32,6 +32,20 @@ async def test_keys_are_asked_for_and_told_apart(make_service: MakeService) -> N
     assert (await service.call("GET", "/readyz"))[0] == 200
 
 
+async def test_below_a_prefix_everything_is_as_without(make_service: MakeService) -> None:
+    """The prefix that a proxy took off, and the server was told of, is none of the routes' business."""
+    key, configured = new_key("one")
+    service = await make_service(api_keys=(configured,), root_path="/time")
+    assert (await service.call("GET", "/ping"))[0] == 200
+    assert (await service.call("GET", "/timers"))[0] == 401
+    body, headers = {"seconds": 60, "url": "http://127.0.0.1/"}, {"Authorization": f"Bearer {key}"}
+    async with service.session.post(f"{service.url}/timers", json=body, headers=headers) as response:
+        assert response.status == 201
+        assert response.headers["Location"] == f"/time/timers/{(await response.json())['id']}"
+    async with service.session.patch(f"{service.url}/timers", headers=headers) as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, POST")
+
+
 def test_only_hashes_of_keys_are_kept() -> None:
     key, configured = new_key("shop")
     assert key not in repr(configured)

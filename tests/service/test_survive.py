@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from interval_scheduler.service.body import parse_json
 from interval_scheduler.service.destinations import DestinationRefused, Destinations
+from interval_scheduler.service.errors import InvalidRequest
+from interval_scheduler.service.requests import Checker
+from interval_scheduler.service.settings import Settings
 from tests.servers import RedisServer
 from tests.service.conftest import MakeService, Receiver, Service
 from tests.tasks import eventually
@@ -403,13 +407,24 @@ async def test_duplicate_keys_are_refused(service: Service) -> None:
      b'{"message": ' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}"],
 )  # fmt: skip
 def test_what_is_no_proper_json_is_refused(raw: bytes) -> None:
-    from interval_scheduler.service.body import parse_json
-    from interval_scheduler.service.errors import InvalidRequest
-    from interval_scheduler.service.requests import Checker
-    from interval_scheduler.service.settings import Settings
-
     with pytest.raises(InvalidRequest):
         Checker(Settings(), Destinations()).timer(parse_json(raw))
+
+
+def test_many_keys_take_no_quadratic_time() -> None:
+    """Comparing all of them with all takes minutes, which the limit of the time of a test ends."""
+    keys = [f'"k{number}":1' for number in range(200_000)]
+    with pytest.raises(InvalidRequest, match="'k199999' comes twice"):
+        parse_json(f"{{{','.join([*keys, keys[-1]])}}}".encode())
+
+
+def test_many_unknown_fields_get_no_long_answer() -> None:
+    raw = {f"k{number}": 1 for number in range(100_000)}
+    checker = Checker(Settings(), Destinations())
+    for check in (checker.timer, checker.ids):
+        with pytest.raises(InvalidRequest) as refused:
+            check(raw)
+        assert len(json.dumps(refused.value.body())) < 10_000
 
 
 async def test_unknown_paths_and_methods_are_answered_as_json(service: Service) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import email.utils
+import socket
+import struct
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,6 +59,24 @@ def test_signatures_of_the_standard_library_are_accepted_here() -> None:
     assert not Signer([SECRET]).verify(headers, body.encode(), now=time.time() - 301)
     assert not Signer([SECRET]).verify(headers | {"webhook-signature": "v1,ü v2,x"}, body.encode())
     assert not Signer([SECRET]).verify({}, body.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("webhook-timestamp", "9" * 400),
+        ("webhook-timestamp", "9" * 5000),
+        ("webhook-timestamp", "nan"),
+        ("webhook-signature", "v1,\udcff"),
+        ("webhook-id", "\udcff"),
+    ],
+)
+def test_headers_that_anybody_may_send_are_refused_without_an_exception(name: str, value: str) -> None:
+    """Servers hand bytes that are no UTF-8 on as lone surrogates."""
+    signer = Signer([SECRET])
+    headers = signer.headers("msg_1", int(time.time()), b"{}")
+    assert signer.verify(headers, b"{}")
+    assert not signer.verify(headers | {name: value}, b"{}")
 
 
 async def test_secrets_can_be_rotated(make_service: MakeService, receiver: Receiver) -> None:
@@ -136,8 +157,9 @@ async def test_exhausted_timers_are_dead_letters_with_the_last_answer_and_can_be
     assert (await service.call("GET", "/dead-letters"))[1]["dead_letters"] == []
 
 
-async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_service: MakeService) -> None:
-    """A receiver that answers once per connection, and closes it without a word when the next request is sent."""
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_service: MakeService, reset: bool) -> None:
+    """A receiver that answers once per connection, and closes or resets it when the next request is sent."""
     requests: list[bytes] = []
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,6 +169,10 @@ async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_ser
         await reader.readexactly(length)
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         await reader.read(1)
+        if reset:
+            # Without lingering, what is closed is reset.
+            lingering = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
         writer.close()
 
     server = await asyncio.start_server(once, "127.0.0.1", 0)
@@ -158,6 +184,68 @@ async def test_a_kept_connection_that_the_receiver_closed_is_no_failure(make_ser
         assert found["attempts"] == 1
     assert len(requests) == 2
     server.close()
+
+
+async def test_a_second_connection_gets_what_is_left_of_the_deadline(make_service: MakeService) -> None:
+    """A receiver that takes a request, and hangs up without an answer after most of the time for it."""
+    connections = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if connections == 1:
+            await asyncio.sleep(1.7)
+        else:
+            await reader.read()  # until the service hangs up
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    service = await make_service(max_retries=0, total_seconds=2.0)
+    made = await service.create(timeout=0.01, url=f"http://127.0.0.1:{port}/")
+    found = await service.until(made["id"], "failed")
+    assert "no answer in time" in found["last_error"]
+    assert connections == 2
+    took = datetime.fromisoformat(found["finished"]) - datetime.fromisoformat(found["due"])
+    assert took < timedelta(seconds=3.2), "each connection had all of the time"
+    server.close()
+
+
+async def test_what_a_receiver_says_is_kept_short_and_printable(make_service: MakeService) -> None:
+    reasons = {"long": b"x" * 7000, "red": b"\x1b[31mred", "odd": b"\xff\xfe"}
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().strip("/")
+        writer.write(b"HTTP/1.1 500 " + reasons[name] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await reader.read()  # up to its end: a reset might overtake the answer
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    service = await make_service(max_retries=0)
+    for name in reasons:
+        await service.create(timeout=0.01, url=f"http://127.0.0.1:{port}/", id=name)
+        found = await service.until(name, "failed")
+        assert found["last_error"].startswith("HTTP 500")
+        assert found["last_error"].endswith("(attempt 1)")
+        assert len(found["last_error"]) < 500
+        assert found["last_error"].isprintable()
+    server.close()
+
+
+async def test_looking_up_names_ends_with_the_service(make_service: MakeService) -> None:
+    service = await make_service(max_retries=0)
+    made = await service.create(timeout=0.01, url="http://localhost:1/")
+    await service.until(made["id"], "failed")
+    assert _lookups(), "a thread looked the name up"
+    await service.scheduler.clear_all_tasks()
+    await service.stop()
+    await eventually(lambda: not _lookups())
+
+
+def _lookups() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("timer-service-lookup")]
 
 
 async def test_gone_stops_at_once(service: Service, receiver: Receiver) -> None:
@@ -215,6 +303,16 @@ async def test_an_own_id_is_used_once(service: Service, receiver: Receiver) -> N
     assert repeated["status"] == "completed", "a repeat fires nothing again"
     assert (await service.call("POST", "/timers", {"timeout": 5, "url": receiver.url(), "id": "order-17"}))[0] == 409
     assert len(receiver.seen) == 1
+
+
+async def test_a_repeat_finds_a_timer_that_was_updated_meanwhile(service: Service, receiver: Receiver) -> None:
+    body: dict[str, Any] = {"id": "order-17", "timeout": 60, "url": receiver.url()}
+    await service.create(**body)
+    update = {"timeout": 90, "url": receiver.url(), "message": "new"}
+    _, updated = await service.call("PUT", "/timers/order-17", update)
+    status, found = await service.call("POST", "/timers", body)
+    assert (status, found["message"], found["due"]) == (200, "new", updated["due"])
+    assert (await service.call("POST", "/timers", update | {"id": "order-17"}))[0] == 409
 
 
 async def test_concurrent_creates_of_one_id_mix_nothing(service: Service, receiver: Receiver) -> None:
@@ -332,6 +430,17 @@ async def test_an_update_moves_the_pending_occurrence_and_changes_the_interval(
     found = await service.until(made["id"], "pending")
     slot, first = datetime.fromisoformat(found["due"]), datetime.fromisoformat(made["due"])
     assert slot - first == timedelta(seconds=1800), "counted on its grid, which the move left alone"
+
+
+@pytest.mark.parametrize("then", [{"interval": 30}, {"cron": "* * * * *", "tz": "Asia/Kolkata"}])
+async def test_a_schedule_alone_keeps_the_time_of_the_pending_occurrence(
+    service: Service, receiver: Receiver, then: dict[str, Any]
+) -> None:
+    made = await service.create(interval=3600, url=receiver.url())
+    _, updated = await service.call("PUT", f"/timers/{made['id']}", {"url": receiver.url(), **then})
+    assert updated["due"] == made["due"]
+    assert then.items() <= updated.items()
+    assert ("interval" in updated) == ("interval" in then)
 
 
 # -- destinations share the worker -------------------------------------------------------------------------------------
