@@ -284,4 +284,6 @@ class AsyncScheduler(BaseScheduler):
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
+        if self._engine.operations is not None:
+            self._gathering.send(self._engine.operations)
         return await drive_async(operation, self._transport.execute, self._transport.begin)
