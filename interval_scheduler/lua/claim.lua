@@ -15,9 +15,11 @@
 --! include record
 --! include next
 --! include hint
--- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed.
+-- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed. A damaged
+-- one stays as it is, for the worker to report and for a repair.
 local function struck(record, sequence)
   local state, due, revision, _, slot, attempt, strikes, flags, follow, body = parse(record)
+  if not state then return record end
   if state == 'r' and not string.find(flags, 'k', 1, true) then
     if string.find(flags, 'c', 1, true) then
       -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
