@@ -236,6 +236,27 @@ class TestFailures:
         await scheduler.assign_task(Job("next"))
         await eventually(lambda: ran == ["hangs", "next"])
 
+    async def test_a_coroutine_that_cancels_itself_and_returns_hurts_no_other_run(self, make: Make) -> None:
+        scheduler = make(partitions=1, concurrency=5)
+        await scheduler.start_task_accept()
+        ran: list[str] = []
+
+        async def handler(payload: str) -> None:
+            if payload == "cancels":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                return
+            await asyncio.sleep(0)
+            ran.append(payload)
+
+        names = ["cancels", "a", "b", "c", "d"]
+        await scheduler.assign_tasks(Job(name, after(number - 10)) for number, name in enumerate(names))
+        await scheduler.start_task_execute(handler)
+        await eventually(lambda: is_empty(scheduler))
+        assert ran == names[1:]
+        assert await scheduler.dead_tasks() == []
+
     async def test_a_thread_past_its_timeout_counts_as_failed(self, scheduler: Uniform) -> None:
         recorder = Recorder(coroutine=False, seconds=0.2)
         await scheduler.start_task_execute(recorder.handler)
