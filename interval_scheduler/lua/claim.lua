@@ -143,9 +143,10 @@ if ARGV[7] == '0' then
   end
   return wrote and written(reply) or reply
 end
--- The claimer now knows the next time, so that is what others need not announce again.
-local alarm = tonumber(reply[3] ~= '' and reply[3] or reply[4])
-if reply[4] ~= '' and alarm > tonumber(reply[4]) then alarm = tonumber(reply[4]) end
+-- The claimer now knows the next time, so that is what others need not announce again. A run that lapsed and was left
+-- is none: a suspect waits for another one to end, and nobody wakes for it.
+local alarm, lapse = tonumber(reply[3]), tonumber(reply[4])
+if lapse and lapse > now and not (alarm and alarm <= lapse) then alarm = lapse end
 if not alarm then
   if meta[3] then redis.call('HDEL', KEYS[1], 'alarm') end
 elseif meta[3] ~= text(alarm) then
