@@ -50,7 +50,7 @@ class Operations(Reading):
         home = self._layout.home(prepared.id)
         operation = self._world.token()
         if if_version is not None:
-            if not isinstance(if_version, str) or " " in if_version:
+            if not isinstance(if_version, str) or " " in if_version or not if_version.isascii():
                 raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
             operation += f" {if_version}"
         [reply] = yield [self._assign(home, [prepared], operation)]
