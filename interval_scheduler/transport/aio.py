@@ -106,6 +106,7 @@ class _Lane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
         self._pump: asyncio.Task[None] | None = None
+        self._closing = False
         self._pool: Any = None
         self._connection: Any = None
         self._run_id = ""
@@ -117,8 +118,20 @@ class _Lane:
         call = _Call(commands, self._loop.create_future())
         self._queue.append(call)
         if self._pump is None:
-            self._pump = self._loop.create_task(self._run())
+            self._start()
         return call.future
+
+    def _start(self) -> None:
+        self._pump = self._loop.create_task(self._run())
+        self._pump.add_done_callback(self._stopped)
+
+    def _stopped(self, pump: asyncio.Task[None]) -> None:
+        """Somebody who cancels all tasks of a loop, as at its end, may go on to call: nobody must wait for ever."""
+        if self._pump is pump:  # cancelled before it began
+            self._pump = None
+        waited_for = any(not call.future.done() for call in self._queue)
+        if waited_for and self._pump is None and not self._closing:
+            self._start()
 
     async def _run(self) -> None:
         batch: list[_Call] = []
@@ -136,7 +149,7 @@ class _Lane:
         finally:
             # Nothing is awaited between the last look at the queue and this line, so no call is left behind.
             self._pump = None
-            _abandon(batch, answers.closed(self._endpoint.name, sent=True))
+            _abandon(batch, answers.closed(self._endpoint.name, sent=True))  # where it was cancelled
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
@@ -259,6 +272,7 @@ class _Lane:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
+        self._closing = True
         if self._pump is not None:
             await cancel_all([self._pump])
         _abandon(self._queue, answers.closed(self._endpoint.name, sent=False))

@@ -88,8 +88,8 @@ def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavail
 
 
 def closed(instance: str, *, sent: bool) -> PartitionUnavailable:
-    """The error for a call that was under way, or began, when its transport was closed."""
-    return PartitionUnavailable(instance, "the scheduler was closed", unknown_outcome=sent)
+    """The error for a call that was under way, or began, when its transport was closed or its event loop was ending."""
+    return PartitionUnavailable(instance, "the scheduler was closed, or its event loop", unknown_outcome=sent)
 
 
 def refused(instance: str, error: Exception) -> PartitionUnavailable:

@@ -136,3 +136,23 @@ async def test_a_stream_that_outlives_the_scheduler_opens_no_new_connection(serv
     with pytest.raises(AssignFailed):
         await stream
     await eventually(lambda: len(admin.client_list(_type="normal")) == 1)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_cancels_all_tasks_of_a_loop_may_go_on_to_call(server: RedisServer, turns: int) -> None:
+    """As at the end of a program. No call waits for ever, and none gets the reply to one that was cancelled."""
+    async with AsyncScheduler(server.url, namespace="alone") as scheduler:
+        await scheduler.start_task_accept()
+        await scheduler.assign_tasks(Job(f"{number}", after(3600)) for number in range(20))
+        before = asyncio.all_tasks()
+        cancelled = [asyncio.create_task(scheduler.peek_task(f"{number}")) for number in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        kept = asyncio.create_task(scheduler.peek_task("0"))
+        for task in asyncio.all_tasks() - before - {kept}:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*cancelled, kept, return_exceptions=True), 10)
+        for number in range(20):
+            found = await asyncio.wait_for(scheduler.peek_task(f"{number}"), 10)
+            assert found is not None
+            assert found.id == f"{number}"
