@@ -39,6 +39,7 @@ class AsyncScheduler(BaseScheduler):
         self._transport = AsyncTransport(self._engine.endpoints)
         self._gathering = Gathering(self._transport.submit)
         self._joining = asyncio.Lock()
+        self._closing = asyncio.Lock()
         self._stopped = asyncio.Event()
 
     __init__.__doc__ = BaseScheduler.__init__.__doc__
@@ -51,14 +52,16 @@ class AsyncScheduler(BaseScheduler):
 
     async def close(self) -> None:
         """Stops executing (waiting for running handlers) and accepting, and lets go of every connection."""
-        if self._closed:
-            return
-        self._accepting = False
-        await self._engine.close()
-        self._closed = True
-        self._stopped.set()
-        await self._transport.close()
-        await asyncio.to_thread(self._engine.release)
+        self._engine.refuse_to_wait_for_itself()
+        async with self._closing:
+            if self._closed:
+                return
+            self._accepting = False
+            await self._engine.close()
+            self._closed = True
+            self._stopped.set()
+            await self._transport.close()
+            await asyncio.to_thread(self._engine.release)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -286,4 +289,6 @@ class AsyncScheduler(BaseScheduler):
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
+        if self._engine.operations is not None:
+            self._gathering.send(self._engine.operations)
         return await drive_async(operation, self._transport.execute, self._transport.begin)

@@ -188,8 +188,8 @@ def _recipe(
     schedule = parse_interval(interval, owner)
     if not isinstance(retry, Retry):
         raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
-    _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
-    _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
+    misfire = _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
+    delivery = _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
     if type(limit) is not int or not 1 <= limit <= 1000:
         raise InvalidTask(owner, "misfire_limit", f"is {limit!r}", "use an int from 1 to 1,000")
     definition = Definition(
@@ -275,6 +275,8 @@ def _member(task: Task, name: str, owner: str) -> Any:
         raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error
 
 
-def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:
+def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> Any:
+    """The allowed word itself: what equals it may be a member of an enum, which msgpack refuses."""
     if value not in allowed:
         raise InvalidTask(owner, field, f"is {value!r}", f"use one of {', '.join(map(repr, allowed))}")
+    return allowed[allowed.index(value)]

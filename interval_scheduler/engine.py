@@ -46,6 +46,8 @@ class Engine:
         self.layout: Layout | None = None
         self.operations: Operations | None = None
         self.worker: Worker | None = None
+        self._ending: Worker | None = None
+        """The worker that is being stopped."""
         self._monitor = self._new_monitor()
         self._changing = asyncio.Lock()
         self._monitoring = False
@@ -116,16 +118,28 @@ class Engine:
             self.worker = worker
 
     async def stop_worker(self, grace: float | None) -> None:
-        if self.worker is not None:
-            self.worker.refuse_to_wait_for_itself()
+        self.refuse_to_wait_for_itself()
         async with self._changing:
-            worker, self.worker = self.worker, None
+            self._ending, self.worker = self.worker, None
+            try:
+                if self._ending is not None:
+                    await self._ending.stop(grace)
+            finally:
+                self._ending = None
+
+    def refuse_to_wait_for_itself(self) -> None:
+        """To be called by what waits for running handlers to end, where it is known who calls.
+
+        Raises:
+            SchedulerError: in such a handler, which would wait for itself.
+        """
+        for worker in (self.worker, self._ending):
             if worker is not None:
-                await worker.stop(grace)
+                worker.refuse_to_wait_for_itself()
 
     def forked(self) -> None:
         """Forgets what stayed behind in the parent of a forked process: its threads, tasks and connections."""
-        self.worker = None
+        self.worker = self._ending = None
         self._monitor = self._new_monitor()
         self._changing = asyncio.Lock()
         self._monitoring = False

@@ -32,11 +32,12 @@ class Gathering:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         if not self._waiting:
-            loop.call_soon(self._flush, operations)
+            loop.call_soon(self.send, operations)
         self._waiting.append((prepared, future))
         return future
 
-    def _flush(self, operations: Operations) -> None:
+    def send(self, operations: Operations) -> None:
+        """Sends what was gathered so far: what another call must not overtake."""
         waiting, self._waiting = self._waiting, []
         while waiting:
             # No id may come twice in a call: the second one updates the first one, in a call after it.

@@ -50,7 +50,7 @@ class Operations(Reading):
         home = self._layout.home(prepared.id)
         operation = self._world.token()
         if if_version is not None:
-            if not isinstance(if_version, str) or " " in if_version:
+            if not isinstance(if_version, str) or " " in if_version or not if_version.isascii():
                 raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
             operation += f" {if_version}"
         [reply] = yield [self._assign(home, [prepared], operation)]
@@ -84,20 +84,25 @@ class Operations(Reading):
             except Exception as error:
                 # This batch is not written; those before it are.
                 yield from self._finish(stream)
+                stream.not_written.extend(task_id.decode() for task_id in batch)
                 stream.check()
                 if isinstance(error, InvalidTask):
                     error.created, error.updated = stream.created, stream.updated
-                    error.not_written = [task_id.decode() for task_id in batch]
+                    error.not_written = stream.not_written
                 raise
             while stream.ready:
                 yield from self._send(stream)
-            if not stream.ids.isdisjoint(batch):
+            # A call that has to be repeated may be overtaken by those after it.
+            if not all(under_way.ids.isdisjoint(batch) for under_way in stream.batches):
                 yield from self._finish(stream)
             if not batch:
                 break
-            stream.ids = batch.keys()
-            stream.ready.extend(self.assign_calls(list(batch.values())))
+            calls = list(self.assign_calls(list(batch.values())))
+            stream.batches.append(_Batch(batch.keys(), len(calls)))
+            stream.ready.extend(calls)
         yield from self._finish(stream)
+        if carry is not None:
+            stream.not_written.append(carry.id.decode())
         stream.check()
         return AssignResult(stream.created, stream.updated)
 
@@ -113,6 +118,9 @@ class Operations(Reading):
     def _receive(self, stream: _Stream) -> Operation[None]:
         ahead, content = stream.sent.popleft()
         [reply] = yield ahead
+        stream.batches[0].calls -= 1
+        if not stream.batches[0].calls:
+            stream.batches.popleft()
         try:
             created = self.assigned(content, reply).count(True)
         except (PartitionUnavailable, TopologyMismatch) as error:
@@ -291,13 +299,21 @@ class Operations(Reading):
 
 
 @dataclass(slots=True)
+class _Batch:
+    """Different tasks that are on their way: their ids, and how many calls have no reply so far."""
+
+    ids: Set[bytes]
+    calls: int
+
+
+@dataclass(slots=True)
 class _Stream:
     """How far `assign_tasks` has come: commands that are checked and not sent, and those without a reply so far."""
 
     ready: deque[tuple[Command, list[Prepared]]] = field(default_factory=deque)
     sent: deque[tuple[Ahead, list[Prepared]]] = field(default_factory=deque)
-    ids: Set[bytes] = frozenset()
-    """Those of the batch that is on its way."""
+    batches: deque[_Batch] = field(default_factory=deque)
+    """What these commands carry, oldest first: replies come in the order of sending."""
 
     created: int = 0
     updated: int = 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .errors import CorruptRecord
+
 SCHEDULED, RETRYING, RUNNING = "s", "w", "r"
 
 EXTRA = "x"
@@ -59,24 +61,31 @@ class Header:
 
 
 def parse_header(raw: bytes) -> Header:
-    """A header, without its newline, as a value."""
-    fields = raw.decode().split(",")
-    if len(fields) == 3:
-        # A first run on its grid, as nearly all are.
-        return Header(fields[0][0], int(fields[0][1:]), fields[1], int(fields[2] or 0))
-    fields += [""] * (8 - len(fields))
-    head, revision, token, slot, attempt, strikes, flags, follow = fields
-    return Header(
-        head[0],
-        int(head[1:]),
-        revision,
-        int(token or 0),
-        int(slot or -1),
-        int(attempt or 0),
-        int(strikes or 0),
-        flags,
-        follow,
-    )
+    """A header, without its newline, as a value.
+
+    Raises:
+        CorruptRecord: where this version cannot read it.
+    """
+    try:
+        fields = raw.decode().split(",")
+        if len(fields) == 3:
+            # A first run on its grid, as nearly all are.
+            return Header(fields[0][0], int(fields[0][1:]), fields[1], int(fields[2] or 0))
+        fields += [""] * (8 - len(fields))
+        head, revision, token, slot, attempt, strikes, flags, follow = fields
+        return Header(
+            head[0],
+            int(head[1:]),
+            revision,
+            int(token or 0),
+            int(slot or -1),
+            int(attempt or 0),
+            int(strikes or 0),
+            flags,
+            follow,
+        )
+    except (ValueError, IndexError) as problem:
+        raise CorruptRecord(f"a stored header cannot be read ({problem}); it is left as it is") from problem
 
 
 def split_record(record: bytes) -> tuple[bytes, bytes]:

@@ -67,8 +67,8 @@ class Scheduler(BaseScheduler):
         Raises:
             SchedulerError: inside a handler, which would wait for itself.
         """
-        if self._loop is not None and self._engine.worker is not None:
-            self._engine.worker.refuse_to_wait_for_itself()
+        if self._loop is not None:
+            self._engine.refuse_to_wait_for_itself()
         with self._closing:
             if self._closed:
                 return
@@ -130,9 +130,7 @@ class Scheduler(BaseScheduler):
             SchedulerError: inside a handler, which would wait for itself.
         """
         self._notice_fork()
-        if self._engine.worker is not None:
-            # Here, where it is known who calls.
-            self._engine.worker.refuse_to_wait_for_itself()
+        self._engine.refuse_to_wait_for_itself()
         if self._loop is not None:
             self._on_loop(self._engine.stop_worker(grace))
         self._stopped.set()

@@ -15,9 +15,11 @@
 --! include record
 --! include next
 --! include hint
--- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed.
+-- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed. A damaged
+-- one stays as it is, for the worker to report and for a repair.
 local function struck(record, sequence)
   local state, due, revision, _, slot, attempt, strikes, flags, follow, body = parse(record)
+  if not state then return record end
   if state == 'r' and not string.find(flags, 'k', 1, true) then
     if string.find(flags, 'c', 1, true) then
       -- The handler returned, and nobody confirmed in time: a failed attempt, not a death. (u: tell the worker)
@@ -141,9 +143,10 @@ if ARGV[7] == '0' then
   end
   return wrote and written(reply) or reply
 end
--- The claimer now knows the next time, so that is what others need not announce again.
-local alarm = tonumber(reply[3] ~= '' and reply[3] or reply[4])
-if reply[4] ~= '' and alarm > tonumber(reply[4]) then alarm = tonumber(reply[4]) end
+-- The claimer now knows the next time, so that is what others need not announce again. A run that lapsed and was left
+-- is none: a suspect waits for another one to end, and nobody wakes for it.
+local alarm, lapse = tonumber(reply[3]), tonumber(reply[4])
+if lapse and lapse > now and not (alarm and alarm <= lapse) then alarm = lapse end
 if not alarm then
   if meta[3] then redis.call('HDEL', KEYS[1], 'alarm') end
 elseif meta[3] ~= text(alarm) then

@@ -6,17 +6,19 @@
 -- ARGV[3...] epochs  integer  one per partition
 -- Returns: 'ok', server time in us, then per partition: earliest due or '' (or 'moved', 'absent'), earliest lease deadline or ''
 -- Keeps: changes nothing but empty buckets, which it drops from the index, and an alarm for which nothing is there any
---        more: a worker that looks forgets it, so a later task must be announced.
+--        more: a worker that looks forgets it, so a later task must be announced. A run that lapsed is nothing in this
+--        sense: it may be a suspect, which waits for another one to end.
 --! include next
 local time = redis.call('TIME')
-local reply = {'ok', string.format('%.0f', ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000)}
+local now_us = ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000
+local reply = {'ok', string.format('%.0f', now_us)}
 for i = 1, #KEYS do
   local meta = redis.call('HMGET', KEYS[i], 'epoch', 'alarm')
   if meta[1] == ARGV[i + 2] then
     local due, lapse = next_times(string.sub(KEYS[i], 1, -5))
     reply[2 * i + 1], reply[2 * i + 2] = due, lapse
-    local alarm = tonumber(meta[2] or '')
-    if ARGV[2] == '1' and alarm and not (tonumber(due) and alarm >= tonumber(due)) and not (tonumber(lapse) and alarm >= tonumber(lapse)) then
+    local alarm, waits, lapses = tonumber(meta[2] or ''), tonumber(due), tonumber(lapse)
+    if ARGV[2] == '1' and alarm and not (waits and alarm >= waits) and not (lapses and lapses > now_us / 1000 and alarm >= lapses) then
       redis.pcall('HDEL', KEYS[i], 'alarm')
     end
   else

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
+from ..scripts import Script
 from . import answers
 from .endpoint import Endpoint, aclose_pool
 
@@ -28,6 +29,7 @@ class AsyncTransport:
         self._endpoints = endpoints
         self._trust = {name: answers.Trust() for name in endpoints}
         self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._closed = False
 
     async def execute(self, commands: Sequence[Command], lane: str = "main") -> list[Reply]:
         """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
@@ -39,11 +41,11 @@ class AsyncTransport:
                 server. Waiting mends neither; one that ran and is down is like any instance.
         """
         if len(commands) == 1:
-            return await self._lane(commands[0].instance, lane).submit(commands)
+            return await self._submit(commands[0].instance, lane, commands)
         replies: list[Reply] = [None] * len(commands)
         groups = by_instance(commands)
         waiting = [
-            self._lane(name, lane).submit([commands[position] for position in positions])
+            self._submit(name, lane, [commands[position] for position in positions])
             for name, positions in groups.items()
         ]
         for positions, waiter in zip(groups.values(), waiting, strict=True):
@@ -53,7 +55,7 @@ class AsyncTransport:
 
     def submit(self, command: Command) -> asyncio.Future[list[Reply]]:
         """Sends a command, in the next turn of the loop; the future is its reply."""
-        return self._lane(command.instance, "main").submit([command])
+        return self._submit(command.instance, "main", [command])
 
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
@@ -64,13 +66,20 @@ class AsyncTransport:
 
         return reply
 
-    def _lane(self, instance: str, lane: str) -> _Lane:
+    def _submit(self, instance: str, lane: str, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
         found = self._lanes.get((instance, lane))
         if found is None:
+            if self._closed:
+                # A connection made now would never be closed.
+                refused: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+                refused.set_result([answers.closed(instance, sent=False)] * len(commands))
+                return refused
             found = self._lanes[instance, lane] = _Lane(self._endpoints[instance], self._trust[instance])
-        return found
+        return found.submit(commands)
 
     async def close(self) -> None:
+        """Lets go of every connection. What waits for a reply is told that it may not come."""
+        self._closed = True
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
             await lane.close()
@@ -97,17 +106,32 @@ class _Lane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
         self._pump: asyncio.Task[None] | None = None
+        self._closing = False
         self._pool: Any = None
         self._connection: Any = None
         self._run_id = ""
+        # What the server of this connection was seen to know.
+        self._scripts: set[Script] = set()
 
     def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
         """The future replies of the commands; they leave with everything else submitted in this loop turn."""
         call = _Call(commands, self._loop.create_future())
         self._queue.append(call)
         if self._pump is None:
-            self._pump = self._loop.create_task(self._run())
+            self._start()
         return call.future
+
+    def _start(self) -> None:
+        self._pump = self._loop.create_task(self._run())
+        self._pump.add_done_callback(self._stopped)
+
+    def _stopped(self, pump: asyncio.Task[None]) -> None:
+        """Somebody who cancels all tasks of a loop, as at its end, may go on to call: nobody must wait for ever."""
+        if self._pump is pump:  # cancelled before it began
+            self._pump = None
+        waited_for = any(not call.future.done() for call in self._queue)
+        if waited_for and self._pump is None and not self._closing:
+            self._start()
 
     async def _run(self) -> None:
         batch: list[_Call] = []
@@ -125,9 +149,7 @@ class _Lane:
         finally:
             # Nothing is awaited between the last look at the queue and this line, so no call is left behind.
             self._pump = None
-            for call in batch:
-                if not call.future.done():
-                    call.future.cancel()
+            _abandon(batch, answers.closed(self._endpoint.name, sent=True))  # where it was cancelled
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
@@ -165,20 +187,27 @@ class _Lane:
 
     async def _exchange(self, batch: Sequence[_Call]) -> list[list[Reply]]:
         connection = self._connection
-        await connection.send_packed_command([b"".join([call.packed for call in batch])], check_health=False)
         commands = [command for call in batch for command in call.commands]
+        scripts = {command.script for command in commands}
+        # One that is unknown would be carried out after those behind it. A lone command need not carry its script.
+        ahead = scripts - self._scripts if len(commands) > 1 else ()
+        packed = [*map(answers.pack_load, ahead), *(call.packed for call in batch)]
+        await connection.send_packed_command([b"".join(packed)], check_health=False)
+        for _ in ahead:
+            await _response(connection)
         replies = [await _response(connection) for _ in commands]
         missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
         if missing:
             # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
-            scripts = {commands[position].script for position in missing}
-            packed = [answers.pack_load(script) for script in scripts]
+            loads = {commands[position].script for position in missing}
+            packed = [answers.pack_load(script) for script in loads]
             packed += [answers.pack(commands[position]) for position in missing]
             await connection.send_packed_command([b"".join(packed)], check_health=False)
-            for _ in scripts:
+            for _ in loads:
                 await _response(connection)
             for position in missing:
                 replies[position] = await _response(connection)
+        self._scripts |= scripts
         answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
         if answers.wants_new_connection(replies):
             await self._disconnect()
@@ -213,6 +242,7 @@ class _Lane:
             self._pool = self._endpoint.connection_pool(asynchronous=True)
         connection = self._pool.make_connection()
         self._opened_at = self._trust.losses
+        self._scripts.clear()
         await connection.connect()
         self._connection = connection
         try:
@@ -242,10 +272,11 @@ class _Lane:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
+        self._closing = True
         if self._pump is not None:
             await cancel_all([self._pump])
-        while self._queue:
-            self._queue.popleft().future.cancel()
+        _abandon(self._queue, answers.closed(self._endpoint.name, sent=False))
+        self._queue.clear()
         await self._disconnect()
         await aclose_pool(self._pool)
 
@@ -255,6 +286,13 @@ def _refuse(batch: Sequence[_Call], error: Exception) -> None:
         if not call.future.done():
             call.future.set_exception(error)
             call.future.exception()  # seen: who waits for several instances stops at the first error
+
+
+def _abandon(calls: Iterable[_Call], failure: PartitionUnavailable) -> None:
+    """Whoever waits hears why. A cancellation would look like one of their own, and a group of tasks would drop it."""
+    for call in calls:
+        if not call.future.done():
+            call.future.set_result([failure] * len(call.commands))
 
 
 async def _response(connection: Any) -> Any:

@@ -87,6 +87,11 @@ def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavail
     return failure
 
 
+def closed(instance: str, *, sent: bool) -> PartitionUnavailable:
+    """The error for a call that was under way, or began, when its transport was closed or its event loop was ending."""
+    return PartitionUnavailable(instance, "the scheduler was closed, or its event loop", unknown_outcome=sent)
+
+
 def refused(instance: str, error: Exception) -> PartitionUnavailable:
     """The error for a command that the server answered with an error. Scripts check before they write, so none did."""
     failure = PartitionUnavailable(instance, str(error))

@@ -271,6 +271,10 @@ class _Way:
             else:
                 self._replies[id(oldest)] = reply
                 self._sent.popleft()
+                if not self._connection.is_connected:
+                    # A replica answered. redis-py would connect again for what is sent next, and read its reply as one
+                    # of those that went with the old connection.
+                    self._broke(ConnectionError("the server became a replica"))
         return [self._replies.pop(id(command))]
 
     def _broke(self, error: Exception) -> None:
@@ -278,8 +282,9 @@ class _Way:
         self._connection = None
         commands = list(self._sent)
         self._sent.clear()
-        for command, reply in zip(commands, self._line.repeat(commands, failure), strict=True):
-            self._replies[id(command)] = reply
+        if commands:
+            for command, reply in zip(commands, self._line.repeat(commands, failure), strict=True):
+                self._replies[id(command)] = reply
 
     def close(self) -> None:
         if self._connection is not None and self._sent:

@@ -269,7 +269,10 @@ class Claimer:
         received = self._world.monotonic()
         failure: Exception | None = None
         for (number, limit), reply in zip(chosen, replies, strict=True):
-            failure = self._take(number, limit, reply, sent, received) or failure
+            try:
+                failure = self._take(number, limit, reply, sent, received) or failure
+            except Exception as error:  # the slots and the tasks of the other partitions must not be lost with it
+                failure = error
         if failure is not None:
             raise failure
 

@@ -7,6 +7,7 @@ handlers do; a runner that is busy with one run costs nothing to the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections import deque
@@ -110,8 +111,8 @@ class CoroutineRunners:
             if timer is not None:
                 timer.cancel()
             # The runner lives on: a cancellation meant its run. One that came too late must not hit the next run.
-            while task.cancelling():
-                task.uncancel()
+            if task.cancelling():
+                await _take_cancellation(task)
         self._ended(run, outcome)
 
     def withdraw(self) -> list[Run]:
@@ -123,6 +124,14 @@ class CoroutineRunners:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+
+
+async def _take_cancellation(task: asyncio.Task[None]) -> None:
+    """Takes one that was asked for and did not arrive yet, as where a handler cancels itself and returns."""
+    with contextlib.suppress(asyncio.CancelledError):  # before Python 3.13 `uncancel` does not call it back
+        await asyncio.sleep(0)
+    while task.cancelling():
+        task.uncancel()
 
 
 def _time_out(run: Run, task: asyncio.Task[None]) -> None:

@@ -130,7 +130,8 @@ class Execution:
         """Makes `task`, of the same id, what follows this run if it ends well: payload, time, interval and options.
 
         It is written in the very step that ends the run, and only if the run still owns its task. What was assigned,
-        moved or removed while the run was live wins over it. Called again, the newest one counts.
+        moved or removed while the run was live wins over it; an extra run (``run_task_now``) is followed by the pending
+        occurrence, as it is. Called again, the newest one counts.
 
         Raises:
             InvalidTask: for a task of another id, or one that could not be assigned either.

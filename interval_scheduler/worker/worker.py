@@ -292,7 +292,12 @@ class Worker:
         token = 0
         for task_id, record in zip(entries[::2], entries[1::2], strict=True):
             raw, body = split_record(record)
-            header = parse_header(raw)
+            try:
+                header = parse_header(raw)
+            except CorruptRecord as error:
+                # There is no token to settle it with: its lease lapses, and tells again.
+                self._report_unread(task_id, error)
+                continue
             token = header.token
             try:
                 definition = decode_body(body)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from interval_scheduler import Retry, Scheduler
+from interval_scheduler import CorruptRecord, Retry, Scheduler
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after, eventually
@@ -203,6 +203,37 @@ async def test_each_damage_is_found_and_mended(world: World, damage: str) -> Non
     assert (task is None) == gone
     if task is not None:
         assert task.payload == state
+
+
+@pytest.mark.parametrize("ending", [b"", b",,abc"], ids=["no header", "a field that is no number"])
+async def test_tasks_that_cannot_be_read_hold_up_no_others(
+    make: Make, redis_servers: list[RedisServer], ending: bytes
+) -> None:
+    scheduler = make(partitions=6, concurrency=10, lease_seconds=2)
+    await scheduler.start_task_accept()
+    ran: list[str] = []
+    unread: set[str] = set()
+    scheduler.on("error", lambda event: unread.add(event.details["where"]))
+
+    async def handler(payload: str) -> None:
+        ran.append(payload)
+
+    # More of them than there are slots, at the head of every partition.
+    bad = [f"bad {number}" for number in range(40)]
+    good = [f"good {number}" for number in range(100)]
+    await scheduler.assign_tasks([Job(name, execute_on=after(-60)) for name in bad])
+    await scheduler.assign_tasks([Job(name, execute_on=after(-1)) for name in good])
+    for name in bad:
+        keyspace = Keyspace(scheduler, redis_servers, name)
+        _set_header(keyspace, keyspace.record.split(b"\n")[0] + ending if ending else b"damaged")
+    with pytest.raises(CorruptRecord):
+        await scheduler.peek_task(bad[0])
+    await scheduler.start_task_execute(handler)
+    await eventually(lambda: len(ran) == 100)
+    assert sorted(ran) == sorted(good)
+    await eventually(lambda: unread == {*bad})
+    assert await scheduler.remove_tasks(bad) == 40
+    assert await scheduler.task_size() == 0
 
 
 async def test_what_was_mended_runs(make: Make, redis_servers: list[RedisServer]) -> None:

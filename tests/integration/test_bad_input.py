@@ -6,6 +6,7 @@ import math
 import pickle
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -100,6 +101,16 @@ class TestTasks:
         assert keyspace(redis_servers, namespace) == before
         with pytest.raises(PayloadTooLarge):
             await scheduler.assign_task(Job("a", payload="x" * 40_000))
+
+    async def test_words_may_be_members_of_an_enum(self, scheduler: Uniform) -> None:
+        class Missed(StrEnum):
+            SKIP = "skip"
+
+        class Delivered(StrEnum):
+            ONCE = "at_most_once"
+
+        assert await scheduler.assign_task(Job("a", after(3600), misfire=Missed.SKIP, delivery=Delivered.ONCE))
+        assert (await scheduler.peek_task("a")).payload == "a"
 
     async def test_what_is_no_task(self, scheduler: Uniform) -> None:
         for thing in (None, "text", {"id": "a"}, int):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 import redis
 
-from interval_scheduler import AsyncScheduler, InvalidTask, PartitionUnavailable
+from interval_scheduler import AssignFailed, AssignResult, AsyncScheduler, InvalidTask, PartitionUnavailable
 from tests.integration.conftest import storage
 from tests.servers import RedisServer
-from tests.tasks import Job, after
+from tests.tasks import Job, after, eventually
 
 
 def calls(servers: list[RedisServer]) -> int:
@@ -81,3 +82,77 @@ async def test_everybody_hears_that_an_instance_is_down(own_servers: list[RedisS
         assert {error.instance for error in failed} == {"redis-1"}
         assert results.count(True) == 90 - len(failed)
         assert 10 < len(failed) < 50
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_follows_an_assignment_in_the_same_turn_does_not_overtake_it(
+    server: RedisServer, admin: Any, known: bool
+) -> None:
+    """Nor where the server does not know the script of the assignment, but that of what follows."""
+    async with AsyncScheduler(server.url, namespace="alone") as scheduler:
+        await scheduler.start_task_accept()
+        if known:
+            await scheduler.assign_task(Job("warm", after(3600)))
+        await scheduler.remove_task("warm")
+        await scheduler.reschedule_task("nothing", delay=1)
+        gone = [f"gone {number}" for number in range(20)]
+        calls = [call for name in gone for call in (scheduler.assign_task(Job(name)), scheduler.remove_task(name))]
+        assert await asyncio.gather(*calls) == [True] * 40
+        assert await scheduler.task_size() == 0
+        moved = (scheduler.assign_task(Job("moved", after(9))), scheduler.reschedule_task("moved", delay=3600))
+        assert [*await asyncio.gather(*moved)] == [True, True]
+        task = await scheduler.peek_task("moved")
+        assert task is not None
+        assert task.time_left > 3000
+        several = (scheduler.assign_task(Job("both", payload="old")), scheduler.assign_tasks([Job("both")]))
+        assert [*await asyncio.gather(*several)] == [True, AssignResult(0, 1)]
+
+
+async def test_assignments_under_way_when_the_scheduler_is_closed_fail_and_say_so(server: RedisServer) -> None:
+    """A cancellation that nobody asked for would be dropped in silence by a group of tasks."""
+    scheduler = AsyncScheduler(server.url, namespace="alone")
+    await scheduler.start_task_accept()
+    await scheduler.assign_task(Job("warm", after(3600)))
+    server.pause()
+    sent = asyncio.create_task(scheduler.assign_task(Job("sent", after(3600))))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(scheduler.assign_task(Job("waiting", after(3600))))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(scheduler.close())
+    errors = await asyncio.gather(sent, waiting, return_exceptions=True)
+    await closing
+    server.resume()
+    assert all(isinstance(error, PartitionUnavailable) for error in errors), errors
+    assert [error.unknown_outcome for error in errors if isinstance(error, PartitionUnavailable)] == [True, False]
+
+
+async def test_a_stream_that_outlives_the_scheduler_opens_no_new_connection(server: RedisServer, admin: Any) -> None:
+    scheduler = AsyncScheduler(server.url, namespace="alone")
+    await scheduler.start_task_accept()
+    stream = asyncio.create_task(scheduler.assign_tasks(Job(f"{number}", after(3600)) for number in range(60_000)))
+    await eventually(lambda: admin.exists("{alone:0}:tasks"))
+    await scheduler.close()
+    with pytest.raises(AssignFailed):
+        await stream
+    await eventually(lambda: len(admin.client_list(_type="normal")) == 1)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_cancels_all_tasks_of_a_loop_may_go_on_to_call(server: RedisServer, turns: int) -> None:
+    """As at the end of a program. No call waits for ever, and none gets the reply to one that was cancelled."""
+    async with AsyncScheduler(server.url, namespace="alone") as scheduler:
+        await scheduler.start_task_accept()
+        await scheduler.assign_tasks(Job(f"{number}", after(3600)) for number in range(20))
+        before = asyncio.all_tasks()
+        cancelled = [asyncio.create_task(scheduler.peek_task(f"{number}")) for number in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        kept = asyncio.create_task(scheduler.peek_task("0"))
+        for task in asyncio.all_tasks() - before - {kept}:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*cancelled, kept, return_exceptions=True), 10)
+        for number in range(20):
+            found = await asyncio.wait_for(scheduler.peek_task(f"{number}"), 10)
+            assert found is not None
+            assert found.id == f"{number}"

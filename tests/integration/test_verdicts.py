@@ -243,7 +243,7 @@ async def test_a_version_that_was_passed_by_is_refused(scheduler: Uniform) -> No
     await scheduler.remove_task("a")
 
 
-@pytest.mark.parametrize("version", ["two words", 3])
+@pytest.mark.parametrize("version", ["two words", 3, "\ud800"], ids=["two words", "no text", "no unicode"])
 async def test_a_wrong_version_is_refused(scheduler: Uniform, version: Any) -> None:
     with pytest.raises(InvalidTask, match="if_version"):
         await scheduler.assign_task(Job("a"), if_version=version)

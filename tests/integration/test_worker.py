@@ -20,7 +20,7 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import Cron, LeaseLost, Retry, current_execution, keys
+from interval_scheduler import Cron, LeaseLost, Retry, SchedulerError, current_execution, keys
 from interval_scheduler.record import parse_header, split_record
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
@@ -236,6 +236,27 @@ class TestFailures:
         await scheduler.assign_task(Job("next"))
         await eventually(lambda: ran == ["hangs", "next"])
 
+    async def test_a_coroutine_that_cancels_itself_and_returns_hurts_no_other_run(self, make: Make) -> None:
+        scheduler = make(partitions=1, concurrency=5)
+        await scheduler.start_task_accept()
+        ran: list[str] = []
+
+        async def handler(payload: str) -> None:
+            if payload == "cancels":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                return
+            await asyncio.sleep(0)
+            ran.append(payload)
+
+        names = ["cancels", "a", "b", "c", "d"]
+        await scheduler.assign_tasks(Job(name, after(number - 10)) for number, name in enumerate(names))
+        await scheduler.start_task_execute(handler)
+        await eventually(lambda: is_empty(scheduler))
+        assert ran == names[1:]
+        assert await scheduler.dead_tasks() == []
+
     async def test_a_thread_past_its_timeout_counts_as_failed(self, scheduler: Uniform) -> None:
         recorder = Recorder(coroutine=False, seconds=0.2)
         await scheduler.start_task_execute(recorder.handler)
@@ -278,6 +299,46 @@ class TestShutdown:
         assert await state_of(scheduler, "a") == "running"
         gate.set()
         await eventually(lambda: is_empty(scheduler))
+
+    @pytest.mark.parametrize("method", ["stop_task_execute", "close"])
+    async def test_a_handler_that_stops_what_is_being_stopped_is_refused(self, scheduler: Uniform, method: str) -> None:
+        """Both would wait for the handler, and it for them."""
+        gate, opened = threading.Event(), asyncio.Event()
+        errors: list[SchedulerError] = []
+
+        async def coroutine(_payload: Any) -> None:
+            await opened.wait()
+            try:
+                await getattr(scheduler, method)()
+            except SchedulerError as error:
+                errors.append(error)
+
+        def plain(_payload: Any) -> None:
+            gate.wait(20)
+            try:
+                getattr(scheduler.real, method)()
+            except SchedulerError as error:
+                errors.append(error)
+
+        await scheduler.start_task_execute(plain if scheduler.blocking else coroutine)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: _is(scheduler, "a", "running"))
+        stopping = asyncio.create_task(scheduler.stop_task_execute())
+        await eventually(lambda: not scheduler.executing_tasks)
+        gate.set()
+        opened.set()
+        await asyncio.wait_for(stopping, 10)
+        assert len(errors) == 1
+        assert "wait for that very handler" in str(errors[0])
+
+    async def test_several_may_close_at_once(self, make: Make, recorder: Recorder) -> None:
+        scheduler = make()
+        await scheduler.start_task_accept()
+        recorder.seconds = 0.2
+        await scheduler.start_task_execute(recorder.handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: recorder.calls)
+        await asyncio.wait_for(asyncio.gather(*(scheduler.close() for _ in range(3))), 10)
 
 
 def worker_process(servers: list[RedisServer], namespace: str, log: Path, body: str, **fields: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,5 +125,26 @@ def test_an_alarm_that_stands_for_nothing_is_withdrawn_by_whoever_looks(space: N
         listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
         drive(space.operations.assign_task(Job("later", after(6))), space.transport.execute)
+        assert listener.get_message(timeout=5)["type"] == "message"
+    drive(space.operations.clear_all_tasks(None), space.transport.execute)
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["claim", "look"])
+def test_a_lapsed_run_that_waits_for_another_suspect_is_no_alarm(space: Namespace, forgets: bool) -> None:
+    """No worker wakes for it, so that what is due while it waits must be announced."""
+    drive(space.operations.assign_task(Job("suspect", after(-1))), space.transport.execute)
+    for _ in range(2):
+        assert len(space.call("claim", 10, 1, 1, 10_000, 1)) == 6
+        time.sleep(0.01)  # its lease of a millisecond ends
+    with space.client.pubsub() as listener:
+        listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
+        assert listener.get_message(timeout=5)["type"] == "subscribe"
+        assert len(space.call("claim", 10, LEASE_MS, 0, 10_000, 1)) == 4
+        if forgets:
+            drive(space.operations.assign_task(Job("gone", after(0.5))), space.transport.execute)
+            assert listener.get_message(timeout=5)["type"] == "message"
+            drive(space.operations.remove_tasks(["gone"]), space.transport.execute)
+            space.transport.execute([commands.look([space.home], "", forgets=True)])
+        drive(space.operations.assign_task(Job("new", after(0.6))), space.transport.execute)
         assert listener.get_message(timeout=5)["type"] == "message"
     drive(space.operations.clear_all_tasks(None), space.transport.execute)

@@ -14,8 +14,14 @@ from interval_scheduler.world import World
 from tests.tasks import eventually
 
 
-async def claimer_with(answer: Callable[[Command], Any]) -> tuple[Claimer, list[str]]:
-    """A claimer over one partition, whose commands are answered by `answer`, and the names of the commands."""
+async def claimer_with(
+    answer: Callable[[Command], Any],
+    partitions: int = 1,
+    reserve: Callable[[int], int] = lambda wanted: wanted,
+    give_back: Callable[[int], None] = lambda unused: None,
+    claimed: Callable[..., None] = lambda *_: None,
+) -> tuple[Claimer, list[str]]:
+    """A claimer over some partitions, whose commands are answered by `answer`, and the names of the commands."""
     asked: list[str] = []
 
     async def execute(commands: Sequence[Command], _lane: str) -> list[Any]:
@@ -27,17 +33,17 @@ async def claimer_with(answer: Callable[[Command], Any]) -> tuple[Claimer, list[
     made = Claimer(
         "redis",
         "ns",
-        [Partition(0, "redis", "{ns:0}:meta")],
+        [Partition(number, "redis", f"{{ns:{number}}}:meta") for number in range(partitions)],
         roster,
         execute,
         world,
         Log(),
         1000,
         60.0,
-        lambda wanted: wanted,
-        lambda unused: None,
+        reserve,
+        give_back,
         lambda: True,
-        lambda *_: None,
+        claimed,
         lambda *_: None,
     )
     return made, asked
@@ -61,6 +67,38 @@ async def test_a_hint_that_overtakes_an_older_answer_is_not_lost() -> None:
     go_on.set()
     await eventually(lambda: "claim" in asked, 5)
     task.cancel()
+
+
+async def test_what_cannot_be_taken_over_from_one_partition_costs_the_others_neither_tasks_nor_slots() -> None:
+    reserved = 0
+    taken: list[int] = []
+
+    def reserve(wanted: int) -> int:
+        nonlocal reserved
+        reserved += wanted
+        return wanted
+
+    def give_back(unused: int) -> None:
+        nonlocal reserved
+        reserved -= unused
+
+    def claimed(partition: Partition, entries: Sequence[bytes], *_: Any) -> None:
+        give_back(len(entries) // 2)
+        if partition.number == 0:
+            raise ValueError
+        taken.append(partition.number)
+
+    async def answer(command: Command) -> Any:
+        if command.script.name == "look":
+            return [b"ok", b"1000000000"] + [b"1", b"", b"2", b"", b"3", b""] * (not taken) + [b""] * 6 * bool(taken)
+        return [b"ok", b"1000000000", b"", b"", b"id", b"record"]
+
+    claimer, _ = await claimer_with(answer, 3, reserve, give_back, claimed)
+    task = asyncio.create_task(claimer.run())
+    await eventually(lambda: len(taken) == 2, 5)
+    task.cancel()
+    assert taken == [1, 2]
+    assert reserved == 0
 
 
 def test_the_server_clock_prefers_short_round_trips_and_notices_steps() -> None:
