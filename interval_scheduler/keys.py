@@ -28,7 +28,8 @@ def instance_name(namespace: str) -> str:
 
 
 def workers(namespace: str) -> str:
-    """ZSET on the master instance, worker id to expiry in ms: who wakes first for which partition."""
+    """ZSET on the master instance, worker id to expiry in ms: who wakes first for which partition. Pub/sub: the id of
+    the worker that noticed a change of it."""
     return f"{{{namespace}}}:workers"
 
 

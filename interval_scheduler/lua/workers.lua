@@ -1,4 +1,4 @@
--- workers: reports a worker alive or gone, and reads who else is alive.
+-- workers: reports a worker alive or gone, tells the others of changes, and reads who else is alive.
 --
 -- KEYS[1] workers  ZSET  worker id to expiry in ms
 -- ARGV[1] now  ms  test clock, or '' for the server's time
@@ -8,12 +8,14 @@
 -- Keeps: only an aid for who wakes first: no promise depends on it.
 local time = redis.call('TIME')
 local now = ARGV[1] == '' and time[1] * 1000 + math.floor(time[2] / 1000) or tonumber(ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+local changes = redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 if ARGV[3] == '0' then
-  redis.call('ZREM', KEYS[1], ARGV[2])
+  changes = changes + redis.call('ZREM', KEYS[1], ARGV[2])
 else
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[2])
+  changes = changes + redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[2])
 end
+-- By pcall: an aid must not fail for want of a right to its channel.
+if changes > 0 then redis.pcall('PUBLISH', KEYS[1], ARGV[2]) end
 local reply = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', 0, 5000)
 table.insert(reply, 1, 'ok')
 return reply

@@ -22,6 +22,9 @@ BEAT_SECONDS = 3.0
 TTL_MS = 10_000
 BACKUP_SECONDS = 0.025
 """How much later the second in line wakes: long enough that it mostly finds the work taken, short for a stand-in."""
+NEWS_SECONDS = 0.001
+"""For each live worker, how long the report after news of a change may be put off: not all ask in the same moment, and
+who come together are learned of together."""
 OTHERS_SECONDS = 1.0
 """The same for each further one."""
 
@@ -50,6 +53,7 @@ class Roster:
         self._report = report
         self._members: tuple[str, ...] = (worker,)
         self._ranks: dict[int, int] = {}
+        self._news = asyncio.Event()
 
     def rank(self, partition: int) -> int:
         """0 for the worker that wakes first for a partition."""
@@ -77,11 +81,24 @@ class Roster:
     async def run(self) -> None:
         """Reports this worker alive until cancelled. No error ends it."""
         while not is_cancelled():
-            await asyncio.sleep(self._world.routine(BEAT_SECONDS) * self._world.random.uniform(0.8, 1))
+            pause = self._world.routine(BEAT_SECONDS) * self._world.random.uniform(0.8, 1)
             try:
+                if await self._hears_news(pause):
+                    await asyncio.sleep(NEWS_SECONDS * len(self._members) * self._world.random.random())
+                    self._news.clear()
                 await self.beat()
             except Exception as error:
                 self._report(self._master, error)
+
+    def news(self) -> None:
+        """Somebody came or went: until this worker knows, two may believe to be first for a partition, or nobody."""
+        self._news.set()
+
+    async def _hears_news(self, seconds: float) -> bool:
+        try:
+            return await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            return False
 
     async def leave(self) -> None:
         """Takes this worker off the list; without it the others would notice after `TTL_MS`."""

@@ -228,18 +228,31 @@ class Worker:
         namespace = self._layout.namespace
         for instance, claimer in self._claimers.items():
             channels = {f"{{{namespace}}}:hint", f"{{{namespace}}}:worker:{self.id}"}
+            heard = claimer.look_soon
+            if instance == self._layout.master:
+                channels.add(keys.workers(namespace))
+                heard = self._look_around
             # The first in line for a partition hears its hints, and the second one, who stands in.
             channels |= {
                 keys.hint_channel(namespace, partition.number)
                 for partition in self._layout.of_instance(instance)
                 if self._roster.rank(partition.number) <= 1
             }
-            await self._monitor.subscribe(instance, channels, self._receiver(claimer), claimer.look_soon)
+            await self._monitor.subscribe(instance, channels, self._receiver(claimer), heard)
+
+    def _look_around(self) -> None:
+        """Hints of the master instance may have been missed, and news of other workers."""
+        self._claimers[self._layout.master].look_soon()
+        self._roster.news()
 
     def _receiver(self, claimer: Claimer) -> Callable[[str, bytes], None]:
+        news = keys.workers(self._layout.namespace)
+
         def receive(channel: str, message: bytes) -> None:
             first, _, second = message.partition(b" ")
-            if second:
+            if channel == news:
+                self._roster.news()
+            elif second:
                 claimer.hint(int(first), float(second))
             else:
                 claimer.hint(int(channel.rpartition("}")[0].rpartition(":")[2]), float(first))

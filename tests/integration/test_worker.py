@@ -22,6 +22,7 @@ import redis
 
 from interval_scheduler import Cron, LeaseLost, Retry, SchedulerError, current_execution, keys
 from interval_scheduler.record import parse_header, split_record
+from interval_scheduler.worker.roster import Roster
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually
@@ -615,3 +616,28 @@ class TestConcurrency:
 
 async def state_is_running(scheduler: Uniform) -> bool:
     return await state_of(scheduler, "a") in ("running", None)
+
+
+class TestRoster:
+    async def test_workers_hear_of_each_other_at_once(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Until all know of all, the first in line may take itself for the third, and wake a second late."""
+        monkeypatch.setattr("interval_scheduler.worker.roster.BEAT_SECONDS", 1000.0)
+        workers = [make() for _ in range(4)]
+        for worker in workers:
+            await worker.start_task_execute(Recorder(coroutine=True).handler)
+        await eventually(lambda: [_ranks(worker) for worker in workers] == [{0, 1, 2, 3}] * 4)
+        # Every partition has one that wakes first.
+        rosters = [_roster(worker) for worker in workers]
+        assert all(sorted(roster.rank(partition) for roster in rosters) == [0, 1, 2, 3] for partition in range(64))
+        await workers[0].stop_task_execute()
+        await eventually(lambda: [_ranks(worker) for worker in workers[1:]] == [{0, 1, 2}] * 3)
+
+
+def _roster(scheduler: Uniform) -> Roster:
+    worker = scheduler.real._engine.worker
+    assert worker is not None
+    return worker._roster
+
+
+def _ranks(scheduler: Uniform) -> set[int]:
+    return {_roster(scheduler).rank(partition) for partition in range(64)}
