@@ -16,6 +16,7 @@ from ..scripts import script
 from ..world import World
 from .roster import Roster
 from .settler import Execute
+from .waker import Waker
 
 CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""
@@ -112,6 +113,7 @@ class Claimer:
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
+        self._waker: Waker | None = None
         self._awake = False
         self._stopping = False
         self._claiming: asyncio.Future[None] | None = None
@@ -150,6 +152,13 @@ class Claimer:
 
     async def run(self) -> None:
         """Claims until cancelled. No error ends it."""
+        self._waker = Waker(self.wake)
+        try:
+            await self._run()
+        finally:
+            self._waker.close()
+
+    async def _run(self) -> None:
         pause = _FIRST_PAUSE
         while not self._stopping and not is_cancelled():
             try:
@@ -223,14 +232,12 @@ class Claimer:
         until = min(until, self._next_look)
         if self._awake:
             return
-        loop = asyncio.get_running_loop()
-        self._sleeper = loop.create_future()
-        seconds = max(0.0, until - self._world.monotonic())
-        timer = loop.call_later(min(seconds, 3600.0), self.wake)
+        assert self._waker is not None
+        self._sleeper = asyncio.get_running_loop().create_future()
+        self._waker.set(min(max(0.0, until - self._world.monotonic()), 3600.0))
         try:
             await self._sleeper
         finally:
-            timer.cancel()
             self._sleeper = None
 
     async def _claim(self, ready: list[int]) -> None:

@@ -1,0 +1,94 @@
+"""A timer that fires on time.
+
+Event loops wait by epoll, which takes whole milliseconds, and round up: their timers are late by half a millisecond and
+more. On Linux a timer of the kernel, watched as a socket is (timerfd_create(2)), is late by a tenth of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_CLOCK_MONOTONIC = 1
+
+
+class Waker:
+    """Calls back on the running loop after some time, set anew as often as wanted."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._handle: asyncio.TimerHandle | None = None
+        self._timer = _open_timer()
+        if self._timer is not None:
+            try:
+                self._loop.add_reader(self._timer, self._fired)
+            except (NotImplementedError, AttributeError):  # no such loop; a simulated one, whose timers are exact
+                self._drop_timer()
+
+    def set(self, seconds: float) -> None:
+        """Fires in `seconds` from now, and no more at the time that was set before."""
+        if self._timer is None:
+            self._cancel()
+            self._handle = self._loop.call_later(seconds, self._callback)
+        else:
+            _arm(self._timer, max(1, round(seconds * 1e9)))  # 0 would disarm it
+
+    def close(self) -> None:
+        """Fires no more."""
+        self._cancel()
+        # A forked process shares the epoll of its parent, which goes on to watch.
+        if self._timer is not None and os.getpid() == self._process:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.remove_reader(self._timer)
+        self._drop_timer()
+
+    def _cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _drop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            os.close(timer)
+
+    def _fired(self) -> None:
+        if self._timer is not None:
+            with contextlib.suppress(BlockingIOError):  # set anew after it had fired
+                os.read(self._timer, 8)
+        self._callback()
+
+
+class _Times(ctypes.Structure):
+    """``struct itimerspec``: the interval, then the time until it fires."""
+
+    _fields_ = (("interval", 2 * ctypes.c_long), ("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+def _system() -> Any:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "timerfd_create") else None
+
+
+_libc = _system()
+
+
+def _open_timer() -> int | None:
+    """The descriptor of a timer of the kernel; None where it has none to give."""
+    if _libc is None:
+        return None
+    timer = _libc.timerfd_create(_CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    return None if timer < 0 else int(timer)
+
+
+def _arm(timer: int, nanoseconds: int) -> None:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    times = _Times((0, 0), seconds, rest)
+    _libc.timerfd_settime(timer, 0, ctypes.byref(times), None)
