@@ -22,7 +22,8 @@ CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""
 PROBE_TASKS = 16
 """What is reserved at most for a partition that left nothing behind last time, and at least `LEAST_TASKS`: so that many
-light ones fit one round trip. One that had more gets `GROWTH` times as much the next time, up to `CLAIM_TASKS`."""
+light ones fit one round trip. One that had more gets twice as much the next time, and `GROWTH` times as much after a
+full probe, up to `CLAIM_TASKS`: a flood is soon taken in hundreds, and a handful in many places in few rounds."""
 LEAST_TASKS = 2
 GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
@@ -321,7 +322,7 @@ class Claimer:
         if count < limit and self._is_lapsed(number):
             self._blocked.add(number)
         if count == limit:
-            self._appetite[number] = min(CLAIM_TASKS, GROWTH * limit)
+            self._appetite[number] = min(CLAIM_TASKS, (GROWTH if limit >= PROBE_TASKS else 2) * limit)
         else:
             self._appetite.pop(number, None)
         self._give_back(limit - count)
