@@ -31,30 +31,35 @@ def main() -> int:
     begin = time.monotonic()
     # Servers and workers are stopped on the way out, however it ends.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    text = ""
     try:
         for repetition in range(arguments.repetitions):
             bench.repetition = repetition
             for question in questions:
                 _measure(bench, question, table)
+            # After each, so that a long run that is cut short leaves what it has.
+            about = {
+                "machine": machine(),
+                "how": _how(repetition + 1, arguments.quick, time.monotonic() - begin),
+                "quick": arguments.quick,
+                "date": time.strftime("%Y-%m-%d", time.gmtime()),
+                "peers": {peer.name: _described(peer) for peer in peers},
+            }
+            text = as_markdown(table, questions, about)
+            arguments.output.write_text(as_json(table, questions, about))
+            if arguments.readme:
+                write_between_markers(HERE / "README.md", text)
     finally:
         bench.close()
-    how = (
-        f"{arguments.repetitions} repetitions{', quick' if arguments.quick else ''}, median and half the range; "
-        f"{(time.monotonic() - begin) / 60:.0f} minutes, load {os.getloadavg()[1]:.1f} over the last five."
-    )
-    about = {
-        "machine": machine(),
-        "how": how,
-        "quick": arguments.quick,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "peers": {peer.name: _described(peer) for peer in peers},
-    }
-    text = as_markdown(table, questions, about)
     print(text)
-    arguments.output.write_text(as_json(table, questions, about))
-    if arguments.readme:
-        write_between_markers(HERE / "README.md", text)
     return 0
+
+
+def _how(repetitions: int, quick: bool, seconds: float) -> str:
+    return (
+        f"{repetitions} repetition{'s' * (repetitions > 1)}{', quick' * quick}, median and half the range; "
+        f"{seconds / 60:.0f} minutes, load {os.getloadavg()[1]:.1f} over the last five."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
