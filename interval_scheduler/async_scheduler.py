@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
@@ -231,6 +230,8 @@ class AsyncScheduler(BaseScheduler):
         return await self._audit(True, progress)
 
     async def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
+        from .auditing import audit
+
         await self._operations()
         assert self._engine.layout is not None
         return await self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))

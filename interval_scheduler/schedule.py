@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidTask
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, the last one a datetime can tell."""
@@ -70,6 +72,9 @@ class Cron:
         if not isinstance(expression, str) or len(expression) > _LONGEST_EXPRESSION:
             rule = f"must be a str of at most {_LONGEST_EXPRESSION:,} characters"
             raise InvalidTask("Cron", "expression", rule, 'write it like Cron("*/5 * * * *")')
+        # Time zones are loaded with the first Cron, not with the package.
+        from zoneinfo import ZoneInfo
+
         name: Any = tz.key if isinstance(tz, ZoneInfo) else tz
         try:
             _zone(name)
@@ -300,6 +305,8 @@ def _plan(expression: str) -> _Plan:
 
 @lru_cache(maxsize=1024)
 def _zone(name: str) -> ZoneInfo:
+    from zoneinfo import ZoneInfo
+
     return ZoneInfo(name)
 
 

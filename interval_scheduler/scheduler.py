@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .auditing import audit
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .calls import Operation, drive
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
@@ -342,6 +341,8 @@ class Scheduler(BaseScheduler):
         return self._audit(True, progress)
 
     def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
+        from .auditing import audit
+
         self._connected()
         assert self._engine.layout is not None
         return self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))
