@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +36,7 @@ class AsyncScheduler(BaseScheduler):
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         super().__init__(options, logger, world=world, **fields)
         self._transport = AsyncTransport(self._engine.endpoints)
-        self._gathering = Gathering(self._transport.submit)
+        self._gathering = Gathering(self._transport)
         self._joining = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._stopped = asyncio.Event()
@@ -117,13 +117,19 @@ class AsyncScheduler(BaseScheduler):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    async def assign_task(self, task: Task, if_version: str | None = None) -> bool:
-        """See `Scheduler.assign_task`."""
+    def assign_task(self, task: Task, if_version: str | None = None) -> Coroutine[Any, Any, bool]:
+        """See `Scheduler.assign_task`. Use it like any coroutine; it may be sent before it is awaited."""
+        operations, loop = self._engine.operations, asyncio._get_running_loop()
+        if self._accepting and if_version is None and operations is not None and loop is not None:
+            return self._gathering.assign(operations, task, loop)
+        return self._assign_task(task, if_version)
+
+    async def _assign_task(self, task: Task, if_version: str | None) -> bool:
         self._require_accepting()
         operations = await self._operations()
         if if_version is not None:
             return await self._run(operations.assign_task(task, if_version))
-        return await self._gathering.assign(operations, task)
+        return await self._gathering.assign(operations, task, asyncio.get_running_loop())
 
     async def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
         """See `Scheduler.assign_tasks`."""

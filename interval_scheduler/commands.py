@@ -12,7 +12,8 @@ from .scripts import Script, script
 Argument = bytes | str | int
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: every call makes one, and that would take three times as long. Nobody changes one.
+@dataclass(slots=True, eq=False)
 class Command:
     """One script call on one instance.
 

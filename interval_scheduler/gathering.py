@@ -6,34 +6,66 @@ A call of its own for each costs the server ten times as much, and so would ``as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
+from typing import Any
 
-from .commands import Command, Reply
+from .commands import Reply
 from .definition import Prepared
-from .operations import Operations
+from .operations import STREAM_TASKS, Operations
+from .transport.aio import AsyncTransport
+
+
+class Assignment(asyncio.Future[bool]):
+    """What `assign_task` gives: a future, so that ``gather`` need not make a task for each of many calls.
+
+    It is a coroutine as well, by having the methods of one: ``create_task`` and task groups take nothing else.
+    """
+
+    _steps: Generator[Any, None, bool] | None = None
+
+    def send(self, value: None) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
 
 
 class Gathering:
     """The assignments of one loop turn, and who waits for them."""
 
-    def __init__(self, submit: Callable[[Command], asyncio.Future[list[Reply]]]) -> None:
-        """`submit(command)` sends a command; commands of one instance are carried out in the order of the calls."""
-        self._submit = submit
-        self._waiting: list[tuple[Prepared, asyncio.Future[bool]]] = []
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+        self._waiting: list[tuple[Prepared, Assignment]] = []
 
-    def assign(self, operations: Operations, task: object) -> asyncio.Future[bool]:
+    def assign(
+        self, operations: Operations, task: object, loop: asyncio.AbstractEventLoop
+    ) -> Coroutine[Any, Any, bool]:
         """Checks a task, and gives what will be True if it was new.
 
+        It is sent in this turn of `loop`, the running one, whether it is awaited or not.
+
         Raises:
-            InvalidTask: naming the wrong member; the others are not concerned.
+            InvalidTask: when it is awaited, naming the wrong member; the others are not concerned.
         """
-        prepared = operations.prepare(task)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
+        try:
+            prepared = operations.prepare(task)
+        except Exception as error:
+            return _raise(error)
+        future = Assignment(loop=loop)
         if not self._waiting:
             loop.call_soon(self.send, operations)
         self._waiting.append((prepared, future))
+        if len(self._waiting) >= STREAM_TASKS:
+            self.send(operations)  # servers work on these while more come
         return future
 
     def send(self, operations: Operations) -> None:
@@ -41,27 +73,25 @@ class Gathering:
         waiting, self._waiting = self._waiting, []
         while waiting:
             # No id may come twice in a call: the second one updates the first one, in a call after it.
-            round_of: dict[bytes, tuple[Prepared, asyncio.Future[bool]]] = {}
+            round_of: dict[bytes, tuple[Prepared, Assignment]] = {}
             waiting = [entry for entry in waiting if round_of.setdefault(entry[0].id, entry) is not entry]
             for command, content in operations.assign_calls([prepared for prepared, _ in round_of.values()]):
                 futures = [round_of[prepared.id][1] for prepared in content]
-                sent = self._submit(command)
-                sent.add_done_callback(partial(_hand_out, operations, content, futures))
+                self._transport.put(command, partial(_hand_out, operations, content, futures))
+        self._transport.flush()
 
 
 def _hand_out(
     operations: Operations,
     content: Sequence[Prepared],
-    futures: Sequence[asyncio.Future[bool]],
-    sent: asyncio.Future[list[Reply]],
+    futures: Sequence[Assignment],
+    outcome: list[Reply] | Exception,
 ) -> None:
     """Tells everybody who waits for a part of a call what came of it."""
     try:
-        [reply] = sent.result()
-        created = operations.assigned(content, reply)
-    except asyncio.CancelledError:
-        for future in futures:
-            future.cancel()
+        if isinstance(outcome, Exception):
+            raise outcome
+        created = operations.assigned(content, outcome[0])
     except Exception as error:
         for future in futures:
             if not future.done():
@@ -70,3 +100,7 @@ def _hand_out(
         for future, is_new in zip(futures, created, strict=True):
             if not future.done():
                 future.set_result(is_new)
+
+
+async def _raise(error: Exception) -> bool:
+    raise error

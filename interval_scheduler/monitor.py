@@ -12,6 +12,7 @@ from typing import Any
 from .cancelling import cancel_all, is_cancelled
 from .events import Health
 from .transport.endpoint import Endpoint, aclose_pool
+from .transport.wire import stream_of
 from .world import World
 
 PING_SECONDS = 4.0
@@ -105,6 +106,7 @@ class _Listener:
         self._channels: set[str] = set()
         self._unheard: set[str] = set()
         self._pubsub: Any = None
+        self._stream: asyncio.WriteTransport | None = None
         self._ready = False
         """Whether the connection is made and takes changes: until then `connect` sees to all channels."""
         self.receive: Callable[[str, bytes], None] | None = None
@@ -117,6 +119,7 @@ class _Listener:
         self._unheard = set(channels)
         try:
             await self._pubsub.subscribe(self._base, *channels)
+            self._stream = stream_of(self._pubsub.connection)
             # A worker that starts while its connection is being made asks for channels that were not known above.
             while late := self._channels - channels:
                 channels |= late
@@ -178,8 +181,11 @@ class _Listener:
 
     async def disconnect(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
+        stream, self._stream = self._stream, None
         self._ready = False
         if pubsub is not None:
+            if stream is not None:
+                stream.abort()
             await pubsub.aclose()
             await pubsub.connection_pool.disconnect()
             await aclose_pool(pubsub.connection_pool)

@@ -92,7 +92,7 @@ class RedisServer:
         """Starts on a free port (the same again after a stop) and waits until it answers."""
         known = self.port
         for _ in range(5):
-            self.port = known or _free_port()  # another one each time: somebody may be quicker on it
+            self.port = known or free_port()  # another one each time: somebody may be quicker on it
             self._launch()
             if self._answers():
                 return
@@ -163,7 +163,8 @@ class RedisServer:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

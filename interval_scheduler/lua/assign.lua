@@ -9,9 +9,23 @@
 -- Keeps: an existing task keeps its pending time; a running one keeps running, and what is assigned follows the run;
 --        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
 --! include partition
+--! include hint
+-- One task that is new, as a single call brings it: there is nothing to gather, and nothing is built to gather it in.
+if #ARGV == 7 and ARGV[6] == '' and string.byte(ARGV[5]) == 61 and not string.find(ARGV[3], ' ', 1, true) then -- '='
+  local id, due = ARGV[4], string.sub(ARGV[5], 2)
+  if not redis.call('HGET', prefix .. 'tasks', id) then
+    redis.call('HSET', prefix .. 'tasks', id, 's' .. due .. ',' .. ARGV[3] .. '+\n' .. ARGV[7])
+    local moment = tonumber(due)
+    local bucket = bucket_of(moment)
+    redis.call('ZADD', prefix .. 'bucket:' .. bucket, due, id)
+    redis.call('ZADD', prefix .. 'index', bucket, bucket)
+    announce(moment)
+    return written({'ok', string.format('%.0f', now_us), 'c'})
+  end
+end
+
 --! include record
 --! include buckets
---! include hint
 local operation, condition = ARGV[3], nil
 local blank = string.find(operation, ' ', 1, true)
 if blank then operation, condition = string.sub(operation, 1, blank - 1), string.sub(operation, blank + 1) end

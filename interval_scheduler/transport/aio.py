@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..cancelling import cancel_all
 from ..commands import Command, Reply, by_instance
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..scripts import Script
 from . import answers
 from .endpoint import Endpoint, aclose_pool
+from .wire import Wire, open_wire, response
+
+Done = Callable[["list[Reply] | Exception"], None]
+"""Takes the replies to commands; an error in their place says what is wrong with this machine."""
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes one write may carry, so that a flood of calls neither grows a buffer nor delays an answer without end."""
@@ -53,13 +58,18 @@ class AsyncTransport:
                 replies[position] = reply
         return replies
 
-    def submit(self, command: Command) -> asyncio.Future[list[Reply]]:
-        """Sends a command, in the next turn of the loop; the future is its reply."""
-        return self._submit(command.instance, "main", [command])
+    def put(self, command: Command, done: Done) -> None:
+        """Has a command sent by the next `flush`; `done` takes the reply."""
+        self._lane(command.instance, "main").put([command], done)
+
+    def flush(self) -> None:
+        """Sends what was put, and what else waits for the end of this turn of the loop."""
+        for lane in self._lanes.values():
+            lane.flush()
 
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
-        waiter = self.submit(command)
+        waiter = self._submit(command.instance, "main", [command])
 
         async def reply() -> list[Reply]:
             return await waiter
@@ -67,89 +77,105 @@ class AsyncTransport:
         return reply
 
     def _submit(self, instance: str, lane: str, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
-        found = self._lanes.get((instance, lane))
+        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        found = self._lane(instance, lane)
+        found.put(commands, partial(_resolve, future))
+        found.flush_soon()
+        return future
+
+    def _lane(self, instance: str, name: str) -> _Lane:
+        found = self._lanes.get((instance, name))
         if found is None:
+            found = _Lane(self._endpoints[instance], self._trust[instance])
             if self._closed:
-                # A connection made now would never be closed.
-                refused: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-                refused.set_result([answers.closed(instance, sent=False)] * len(commands))
-                return refused
-            found = self._lanes[instance, lane] = _Lane(self._endpoints[instance], self._trust[instance])
-        return found.submit(commands)
+                found.closing = True  # a connection made now would never be closed
+            self._lanes[instance, name] = found
+        return found
 
     async def close(self) -> None:
         """Lets go of every connection. What waits for a reply is told that it may not come."""
         self._closed = True
-        lanes, self._lanes = self._lanes, {}
-        for lane in lanes.values():
+        for lane in self._lanes.values():
             await lane.close()
 
 
+def _resolve(future: asyncio.Future[list[Reply]], outcome: list[Reply] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+        future.exception()  # seen: who waits for several instances stops at the first error
+    else:
+        future.set_result(outcome)
+
+
 class _Call:
-    """Commands of one caller, and where their replies go."""
+    """Commands of one caller, and who takes their replies."""
 
-    __slots__ = ("commands", "future", "packed")
+    __slots__ = ("_done", "commands", "packed")
 
-    def __init__(self, commands: Sequence[Command], future: asyncio.Future[list[Reply]]) -> None:
+    def __init__(self, commands: Sequence[Command], done: Done) -> None:
         self.commands = commands
-        self.packed = b"".join(map(answers.pack, commands))
-        self.future = future
+        self.packed = b"".join(map(answers.pack, commands)) if len(commands) > 1 else answers.pack(commands[0])
+        self._done: Done | None = done
+
+    def answer(self, outcome: list[Reply] | Exception) -> None:
+        """Hands out the replies, or what is raised instead. Only the first answer counts."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
+
+    def fail(self, failure: PartitionUnavailable) -> None:
+        """Whoever waits hears why. A cancellation would look like one of their own, and a group would drop it."""
+        self.answer([failure] * len(self.commands))
 
 
 class _Lane:
-    """One connection, and the calls that wait for it."""
+    """One connection, and the calls that wait for it.
+
+    Where nothing goes wrong everything happens in callbacks; a task is made only to connect and to mend.
+    """
 
     def __init__(self, endpoint: Endpoint, trust: answers.Trust) -> None:
+        self.closing = False
         self._endpoint = endpoint
         self._trust = trust
         self._opened_at = 0
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
-        self._pump: asyncio.Task[None] | None = None
-        self._closing = False
+        self._woken = False
+        self._under_way: Sequence[_Call] = ()
+        self._mending: asyncio.Task[None] | None = None
         self._pool: Any = None
-        self._connection: Any = None
+        self._wire: Wire | None = None
         self._run_id = ""
         # What the server of this connection was seen to know.
         self._scripts: set[Script] = set()
 
-    def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
-        """The future replies of the commands; they leave with everything else submitted in this loop turn."""
-        call = _Call(commands, self._loop.create_future())
-        self._queue.append(call)
-        if self._pump is None:
-            self._start()
-        return call.future
+    def put(self, commands: Sequence[Command], done: Done) -> None:
+        """Has commands sent by the next `flush`; `done` gets their replies."""
+        call = _Call(commands, done)
+        if self.closing:
+            call.fail(answers.closed(self._endpoint.name, sent=False))
+        else:
+            self._queue.append(call)
 
-    def _start(self) -> None:
-        self._pump = self._loop.create_task(self._run())
-        self._pump.add_done_callback(self._stopped)
+    def flush_soon(self) -> None:
+        """Sends what was put in this turn of the loop, together, at its end."""
+        if not self._under_way and not self._woken:
+            self._woken = True
+            self._loop.call_soon(self.flush)
 
-    def _stopped(self, pump: asyncio.Task[None]) -> None:
-        """Somebody who cancels all tasks of a loop, as at its end, may go on to call: nobody must wait for ever."""
-        if self._pump is pump:  # cancelled before it began
-            self._pump = None
-        waited_for = any(not call.future.done() for call in self._queue)
-        if waited_for and self._pump is None and not self._closing:
-            self._start()
-
-    async def _run(self) -> None:
-        batch: list[_Call] = []
-        try:
-            while self._queue:
-                batch = self._next_batch()
-                try:
-                    outcomes = await self._deliver(batch)
-                except (EmbeddedServerError, InvalidOptions) as error:
-                    _refuse(batch, error)
-                    continue
-                for call, replies in zip(batch, outcomes, strict=True):
-                    if not call.future.done():
-                        call.future.set_result(replies)
-        finally:
-            # Nothing is awaited between the last look at the queue and this line, so no call is left behind.
-            self._pump = None
-            _abandon(batch, answers.closed(self._endpoint.name, sent=True))  # where it was cancelled
+    def flush(self) -> None:
+        """Sends what is queued, unless something is under way: its end is followed by another look at the queue."""
+        self._woken = False
+        if self._under_way or self.closing or not self._queue:
+            return
+        batch = self._under_way = self._next_batch()
+        if self._is_ready():
+            self._exchange(batch)
+        else:
+            self._mend(self._deliver(batch))
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
@@ -160,67 +186,147 @@ class _Lane:
             batch.append(call)
         return batch
 
-    async def _deliver(self, batch: Sequence[_Call]) -> list[list[Reply]]:
+    def _is_ready(self) -> bool:
+        return self._wire is not None and self._wire.is_open and self._opened_at == self._trust.losses
+
+    def _finished(self) -> None:
+        self._under_way = ()
+        self.flush()
+
+    # -- where all is well -------------------------------------------------------------------------------------------
+
+    def _exchange(self, batch: Sequence[_Call]) -> None:
+        assert self._wire is not None
+        commands, ahead, packed = self._packed(batch)
+        self._wire.exchange(packed, ahead + len(commands), partial(self._answered, batch, commands, ahead))
+
+    def _packed(self, batch: Sequence[_Call]) -> tuple[Sequence[Command], int, bytes]:
+        """What a batch consists of, how many scripts are loaded ahead of it, and the bytes of both."""
+        if len(batch) == 1 and len(batch[0].commands) == 1:
+            # A lone command need not carry its script: nothing can overtake it.
+            return batch[0].commands, 0, batch[0].packed
+        commands = [command for call in batch for command in call.commands]
+        # One that is unknown would be carried out after those behind it. In order, so that simulations repeat.
+        scripts = dict.fromkeys(command.script for command in commands)
+        ahead = [script for script in scripts if script not in self._scripts]
+        return commands, len(ahead), b"".join([*map(answers.pack_load, ahead), *(call.packed for call in batch)])
+
+    def _answered(
+        self, batch: Sequence[_Call], commands: Sequence[Command], ahead: int, outcome: list[Any] | BaseException
+    ) -> None:
+        if isinstance(outcome, asyncio.CancelledError):
+            self._abandon(batch)
+        elif isinstance(outcome, Exception):
+            self._mend(self._recover(batch, outcome))
+        elif isinstance(outcome, list):
+            replies = outcome[ahead:] if ahead else outcome
+            if answers.has_errors(outcome):
+                self._mend(self._sort_out(batch, commands, replies))
+            else:
+                self._hand_out(batch, commands, replies)
+                self._finished()
+
+    def _hand_out(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Reply]) -> None:
+        self._scripts.update(command.script for command in commands)
+        answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
+        start = 0
+        for call in batch:
+            end = start + len(call.commands)
+            call.answer(replies[start:end])
+            start = end
+
+    # -- where something is not ------------------------------------------------------------------------------------
+
+    def _mend(self, work: Coroutine[Any, Any, None]) -> None:
+        self._mending = self._loop.create_task(work)
+        self._mending.add_done_callback(self._mended)
+
+    def _mended(self, _: asyncio.Task[None]) -> None:
+        # Somebody who cancels all tasks of a loop, as at its end, may go on to call: nobody must wait for ever.
+        self._mending = None
+        self._abandon(self._under_way)
+        self._finished()
+
+    async def _deliver(self, batch: Sequence[_Call]) -> None:
+        """Sends calls on a new connection."""
         try:
             await self._connect()
-        except PartitionUnavailable as error:
-            return [[error] * len(call.commands) for call in batch]
+        except PartitionUnavailable as failure:
+            for call in batch:
+                call.fail(failure)
+            return
+        except (EmbeddedServerError, InvalidOptions) as error:
+            for call in batch:
+                call.answer(error)
+            return
         try:
-            return await self._exchange(batch)
+            await self._ask(batch)
         except Exception as error:
-            await self._lost()
-            failure = answers.lost(self._endpoint.name, error, sent=True)
-        # The connection broke with calls under way: those that are safe to repeat are sent once more.
+            await self._recover(batch, error)
+
+    async def _recover(self, batch: Sequence[_Call], error: Exception) -> None:
+        """The connection broke with calls under way: those that are safe to repeat are sent once more."""
+        await self._lost()
+        failure = answers.lost(self._endpoint.name, error, sent=True)
         again = [call for call in batch if all(command.repeatable for command in call.commands)]
-        outcomes: dict[int, list[Reply]] = {}
         if again:
             try:
                 await self._connect()
-                outcomes = dict(zip(map(id, again), await self._exchange(again), strict=True))
-            except PartitionUnavailable as error:
-                error.unknown_outcome = True
-                failure = error
-            except Exception as error:
+                await self._ask(again)
+            except PartitionUnavailable as unavailable:
+                unavailable.unknown_outcome = True
+                failure = unavailable
+            except Exception as another:
                 await self._lost()
-                failure = answers.lost(self._endpoint.name, error, sent=True)
-        return [outcomes.get(id(call), [failure] * len(call.commands)) for call in batch]
+                failure = answers.lost(self._endpoint.name, another, sent=True)
+        for call in batch:
+            call.fail(failure)  # which has no effect on those that were answered
 
-    async def _exchange(self, batch: Sequence[_Call]) -> list[list[Reply]]:
-        connection = self._connection
-        commands = [command for call in batch for command in call.commands]
-        scripts = {command.script for command in commands}
-        # One that is unknown would be carried out after those behind it. A lone command need not carry its script.
-        ahead = scripts - self._scripts if len(commands) > 1 else ()
-        packed = [*map(answers.pack_load, ahead), *(call.packed for call in batch)]
-        await connection.send_packed_command([b"".join(packed)], check_health=False)
-        for _ in ahead:
-            await _response(connection)
-        replies = [await _response(connection) for _ in commands]
+    async def _ask(self, batch: Sequence[_Call]) -> None:
+        commands, ahead, packed = self._packed(batch)
+        replies = await self._read(packed, ahead + len(commands))
+        await self._complete(batch, commands, replies[ahead:])
+
+    async def _read(self, packed: bytes, count: int) -> list[Any]:
+        assert self._wire is not None
+        outcome: asyncio.Future[list[Any] | BaseException] = self._loop.create_future()
+        self._wire.exchange(packed, count, outcome.set_result)
+        replies = await outcome
+        if isinstance(replies, BaseException):
+            raise replies
+        return replies
+
+    async def _sort_out(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Any]) -> None:
+        """Takes replies with errors of the server among them."""
+        try:
+            await self._complete(batch, commands, replies)
+        except Exception as error:
+            await self._recover(batch, error)
+
+    async def _complete(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Any]) -> None:
+        """Hands out replies, once none of them is missing because its script was."""
+        answers.raise_lost(replies)
         missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
         if missing:
             # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
-            loads = {commands[position].script for position in missing}
-            packed = [answers.pack_load(script) for script in loads]
-            packed += [answers.pack(commands[position]) for position in missing]
-            await connection.send_packed_command([b"".join(packed)], check_health=False)
-            for _ in loads:
-                await _response(connection)
-            for position in missing:
-                replies[position] = await _response(connection)
-        self._scripts |= scripts
-        answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
+            loads = list(dict.fromkeys(commands[position].script for position in missing))
+            packed = [*map(answers.pack_load, loads), *(answers.pack(commands[position]) for position in missing)]
+            again = (await self._read(b"".join(packed), len(packed)))[len(loads) :]
+            answers.raise_lost(again)
+            for position, reply in zip(missing, again, strict=True):
+                replies[position] = reply
         if answers.wants_new_connection(replies):
             await self._disconnect()
-        replies = answers.finished(self._endpoint.name, replies)
-        results, start = [], 0
-        for call in batch:
-            results.append(replies[start : start + len(call.commands)])
-            start += len(call.commands)
-        return results
+        self._hand_out(batch, commands, answers.finished(self._endpoint.name, replies))
+
+    def _abandon(self, calls: Iterable[_Call], *, sent: bool = True) -> None:
+        for call in calls:
+            call.fail(answers.closed(self._endpoint.name, sent=sent))
+
+    # -- the connection ----------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        trusted = self._opened_at == self._trust.losses
-        if trusted and self._connection is not None and self._connection.is_connected:
+        if self._is_ready():
             return
         await self._disconnect()
         try:
@@ -244,61 +350,46 @@ class _Lane:
         self._opened_at = self._trust.losses
         self._scripts.clear()
         await connection.connect()
-        self._connection = connection
         try:
-            await self._greet()
-        except UnsuitableServer:
-            await self._disconnect()
+            greeting = await self._meet(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
             raise
-
-    async def _greet(self) -> None:
-        """Learns which run of the server this is, and how it is set up, before anything is written to it."""
-        continuity = self._endpoint.continuity
-        if continuity is None:
-            return
-        await self._connection.send_packed_command([answers.INFO], check_health=False)
-        self._run_id, greeting = answers.met(self._endpoint, await _response(self._connection))
+        self._wire = open_wire(connection)
         if greeting is not None:
-            [[reply]] = await self._exchange([_Call([greeting], self._loop.create_future())])
-            continuity.greeted(greeting, reply)
+            await self._greet(greeting)
+
+    async def _meet(self, connection: Any) -> Command | None:
+        """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
+        if self._endpoint.continuity is None:
+            return None
+        await connection.send_packed_command([answers.INFO], check_health=False)
+        self._run_id, greeting = answers.met(self._endpoint, await response(connection))
+        return greeting
+
+    async def _greet(self, greeting: Command) -> None:
+        assert self._endpoint.continuity is not None
+        answer: asyncio.Future[list[Reply]] = self._loop.create_future()
+        await self._ask([_Call([greeting], partial(_resolve, answer))])
+        [reply] = await answer
+        self._endpoint.continuity.greeted(greeting, reply)
 
     async def _lost(self) -> None:
         self._trust.lose(self._opened_at)
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()
 
     async def close(self) -> None:
-        self._closing = True
-        if self._pump is not None:
-            await cancel_all([self._pump])
-        _abandon(self._queue, answers.closed(self._endpoint.name, sent=False))
+        """Gives up the connection, and refuses what comes from now on."""
+        self.closing = True
+        if self._mending is not None:
+            await cancel_all([self._mending])
+        self._abandon(self._under_way)
+        self._abandon(self._queue, sent=False)
         self._queue.clear()
         await self._disconnect()
         await aclose_pool(self._pool)
-
-
-def _refuse(batch: Sequence[_Call], error: Exception) -> None:
-    for call in batch:
-        if not call.future.done():
-            call.future.set_exception(error)
-            call.future.exception()  # seen: who waits for several instances stops at the first error
-
-
-def _abandon(calls: Iterable[_Call], failure: PartitionUnavailable) -> None:
-    """Whoever waits hears why. A cancellation would look like one of their own, and a group of tasks would drop it."""
-    for call in calls:
-        if not call.future.done():
-            call.future.set_result([failure] * len(call.commands))
-
-
-async def _response(connection: Any) -> Any:
-    from redis.exceptions import ResponseError
-
-    try:
-        return await connection.read_response(disable_decoding=True)
-    except ResponseError as error:
-        return error

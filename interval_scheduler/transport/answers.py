@@ -47,6 +47,23 @@ def pack_load(script: Script) -> bytes:
     return packed
 
 
+NOTHING = object()
+"""What a `reader` gives where no whole reply has come yet."""
+
+
+def reader() -> Any:
+    """Takes replies apart; errors of a server are given, not raised, as the exceptions that redis-py has for them."""
+    import redis.connection
+
+    parser: Any = redis.connection
+    return hiredis.Reader(replyError=parser.BaseParser.parse_error, notEnoughData=NOTHING)
+
+
+def has_errors(replies: Iterable[Any]) -> bool:
+    """Whether the server answered any of the commands with an error; where not, nothing else need be asked."""
+    return any(isinstance(reply, Exception) for reply in replies)
+
+
 INFO = bytes(hiredis.pack_command(("INFO",)))
 """The bytes of the command that tells how a server is set up, and its run id.
 
@@ -97,6 +114,15 @@ def refused(instance: str, error: Exception) -> PartitionUnavailable:
     failure = PartitionUnavailable(instance, str(error))
     failure.__cause__ = error
     return failure
+
+
+def raise_lost(replies: Iterable[Any]) -> None:
+    """Raises an answer that stands for the end of a connection: the server is loading, or wants a login again."""
+    from redis.exceptions import ConnectionError as RedisConnectionError
+
+    for reply in replies:
+        if isinstance(reply, RedisConnectionError):
+            raise reply
 
 
 def is_missing_script(reply: Any) -> bool:

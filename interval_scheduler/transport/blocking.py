@@ -11,14 +11,11 @@ from functools import partial
 from typing import Any
 
 from ..commands import Command, Reply, by_instance
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnsuitableServer
+from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from . import answers
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
+from .link import Link, link, response
 
-_RUN_ID = "_interval_scheduler_run_id"
-"""Where a connection keeps which run of its server it leads to."""
-_OPENED_AT = "_interval_scheduler_opened_at"
-"""Where a connection keeps how many were lost before it was opened, see `answers.Trust`."""
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""
 
@@ -83,25 +80,25 @@ class _Line:
         self._answer_seconds = answer_seconds
         self._trust = answers.Trust()
         self._pool: Any = None
-        self._idle: deque[tuple[float, Any]] = deque()
+        self._idle: deque[tuple[float, Link]] = deque()
         self._pid = os.getpid()
 
     def execute(self, commands: Sequence[Command]) -> list[Reply]:
         return self.receive(commands, self.send(commands))
 
-    def send(self, commands: Sequence[Command]) -> Any:
+    def send(self, commands: Sequence[Command]) -> Link | PartitionUnavailable:
         """A connection on which the commands are under way, or the error that came instead."""
         try:
             connection = self.take()
         except PartitionUnavailable as error:
             return error
         try:
-            connection.send_packed_command([b"".join(map(answers.pack, commands))], check_health=False)
+            connection.send(b"".join(map(answers.pack, commands)))
         except Exception as error:
             return self.drop(connection, error)
         return connection
 
-    def receive(self, commands: Sequence[Command], sent: Any) -> list[Reply]:
+    def receive(self, commands: Sequence[Command], sent: Link | PartitionUnavailable) -> list[Reply]:
         """The replies; commands that are safe to repeat are repeated once where the connection broke under them."""
         if not isinstance(sent, PartitionUnavailable):
             try:
@@ -129,29 +126,32 @@ class _Line:
         self.put_back(connection)
         return replies
 
-    def _exchange(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
+    def _exchange(self, commands: Sequence[Command], connection: Link) -> list[Reply]:
         """Reads the replies to what was sent."""
-        replies = [_response(connection) for _ in commands]
-        missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
-        if missing:
-            # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
-            scripts = {commands[position].script for position in missing}
-            packed = [answers.pack_load(script) for script in scripts]
-            packed += [answers.pack(commands[position]) for position in missing]
-            connection.send_packed_command([b"".join(packed)], check_health=False)
-            for _ in scripts:
-                _response(connection)
-            for position in missing:
-                replies[position] = _response(connection)
+        replies = [connection.read() for _ in commands]
+        if answers.has_errors(replies):
+            missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
+            if missing:
+                # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
+                scripts = {commands[position].script for position in missing}
+                packed = [answers.pack_load(script) for script in scripts]
+                packed += [answers.pack(commands[position]) for position in missing]
+                connection.send(b"".join(packed))
+                for _ in scripts:
+                    connection.read()
+                for position in missing:
+                    replies[position] = connection.read()
         return self._finished(commands, replies, connection)
 
-    def _finished(self, commands: Sequence[Command], replies: list[Any], connection: Any) -> list[Reply]:
-        answers.learn(self._endpoint.continuity, getattr(connection, _RUN_ID, ""), commands, replies)
+    def _finished(self, commands: Sequence[Command], replies: list[Any], connection: Link) -> list[Reply]:
+        answers.learn(self._endpoint.continuity, connection.run_id, commands, replies)
+        if not answers.has_errors(replies):
+            return replies
         if answers.wants_new_connection(replies):
-            connection.disconnect()
+            connection.close()
         return answers.finished(self._endpoint.name, replies)
 
-    def take(self) -> Any:
+    def take(self) -> Link:
         """A connection to send on; it must be put back or dropped.
 
         Raises:
@@ -165,34 +165,34 @@ class _Line:
                 since, connection = self._idle.pop()
             except IndexError:
                 return self._connect()
-            trusted = getattr(connection, _OPENED_AT) == self._trust.losses
-            if trusted and (time.monotonic() - since < _IDLE_SECONDS or not _has_hung_up(connection)):
+            trusted = connection.opened_at == self._trust.losses
+            if trusted and (time.monotonic() - since < _IDLE_SECONDS or not connection.has_hung_up()):
                 return connection
-            connection.disconnect()
+            connection.close()
 
-    def put_back(self, connection: Any) -> None:
+    def put_back(self, connection: Link) -> None:
         """Takes a connection back on which nothing is under way."""
-        if connection.is_connected:
+        if connection.is_open:
             self._idle.append((time.monotonic(), connection))
 
-    def drop(self, connection: Any, error: Exception) -> PartitionUnavailable:
+    def drop(self, connection: Link, error: Exception) -> PartitionUnavailable:
         """Gives up a connection that broke under a command; the error for that."""
         self._lost(connection)
         return answers.lost(self._endpoint.name, error, sent=True)
 
-    def read(self, command: Command, connection: Any) -> Reply:
+    def read(self, command: Command, connection: Link) -> Reply:
         """The next reply, which is that of `command`."""
-        reply = _response(connection)
+        reply = connection.read()
         if answers.is_missing_script(reply):
             # Elsewhere, because more replies are on their way here.
             return self.execute([command])[0]
         return self._finished([command], [reply], connection)[0]
 
-    def _lost(self, connection: Any) -> None:
-        self._trust.lose(getattr(connection, _OPENED_AT))
-        connection.disconnect()
+    def _lost(self, connection: Link) -> None:
+        self._trust.lose(connection.opened_at)
+        connection.close()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Link:
         try:
             return self._open_connection()
         except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
@@ -206,36 +206,40 @@ class _Line:
             except Exception as error:
                 raise answers.lost(self._endpoint.name, error, sent=False) from first
 
-    def _open_connection(self) -> Any:
+    def _open_connection(self) -> Link:
         if self._pool is None:
             self._endpoint.open()
             self._pool = self._endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
         connection = self._pool.make_connection()
-        setattr(connection, _OPENED_AT, self._trust.losses)
+        losses = self._trust.losses
         connection.connect()
         try:
-            self._greet(connection)
-        except UnsuitableServer:
+            run_id, greeting = self._meet(connection)
+        except BaseException:
             connection.disconnect()
             raise
-        return connection
-
-    def _greet(self, connection: Any) -> None:
-        """Learns which run of the server this is, and how it is set up, before anything is written to it."""
-        continuity = self._endpoint.continuity
-        if continuity is None:
-            return
-        connection.send_packed_command([answers.INFO], check_health=False)
-        run, greeting = answers.met(self._endpoint, _response(connection))
-        setattr(connection, _RUN_ID, run)
+        opened = link(connection)
+        opened.opened_at, opened.run_id = losses, run_id
         if greeting is not None:
-            connection.send_packed_command([answers.pack(greeting)], check_health=False)
-            [reply] = self._exchange([greeting], connection)
-            continuity.greeted(greeting, reply)
+            self._greet(opened, greeting)
+        return opened
+
+    def _meet(self, connection: Any) -> tuple[str, Command | None]:
+        """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
+        if self._endpoint.continuity is None:
+            return "", None
+        connection.send_packed_command([answers.INFO], check_health=False)
+        return answers.met(self._endpoint, response(connection))
+
+    def _greet(self, connection: Link, greeting: Command) -> None:
+        assert self._endpoint.continuity is not None
+        connection.send(answers.pack(greeting))
+        [reply] = self._exchange([greeting], connection)
+        self._endpoint.continuity.greeted(greeting, reply)
 
     def close(self) -> None:
         while self._idle:
-            self._idle.pop()[1].disconnect()
+            self._idle.pop()[1].close()
         close_pool(self._pool)
 
 
@@ -244,7 +248,7 @@ class _Way:
 
     def __init__(self, line: _Line) -> None:
         self._line = line
-        self._connection: Any = None
+        self._connection: Link | None = None
         self._sent: deque[Command] = deque()
         self._replies: dict[int, Reply] = {}
 
@@ -257,12 +261,13 @@ class _Way:
                 return
         self._sent.append(command)
         try:
-            self._connection.send_packed_command([answers.pack(command)], check_health=False)
+            self._connection.send(answers.pack(command))
         except Exception as error:
             self._broke(error)
 
     def reply(self, command: Command) -> list[Reply]:
         while id(command) not in self._replies:
+            assert self._connection is not None
             oldest = self._sent[0]
             try:
                 reply = self._line.read(oldest, self._connection)
@@ -271,13 +276,12 @@ class _Way:
             else:
                 self._replies[id(oldest)] = reply
                 self._sent.popleft()
-                if not self._connection.is_connected:
-                    # A replica answered. redis-py would connect again for what is sent next, and read its reply as one
-                    # of those that went with the old connection.
+                if not self._connection.is_open:
                     self._broke(ConnectionError("the server became a replica"))
         return [self._replies.pop(id(command))]
 
     def _broke(self, error: Exception) -> None:
+        assert self._connection is not None
         failure = self._line.drop(self._connection, error)
         self._connection = None
         commands = list(self._sent)
@@ -288,23 +292,6 @@ class _Way:
 
     def close(self) -> None:
         if self._connection is not None and self._sent:
-            self._connection.disconnect()  # nobody waits for what is still to come on it
+            self._connection.close()  # nobody waits for what is still to come on it
         elif self._connection is not None:
             self._line.put_back(self._connection)
-
-
-def _has_hung_up(connection: Any) -> bool:
-    """Nothing was asked, so anything to read is the end of the connection."""
-    try:
-        return bool(connection.can_read(0))
-    except Exception:  # whatever it is, this connection is not to be used again
-        return True
-
-
-def _response(connection: Any) -> Any:
-    from redis.exceptions import ResponseError
-
-    try:
-        return connection.read_response(disable_decoding=True)
-    except ResponseError as error:
-        return error

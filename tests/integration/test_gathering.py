@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import redis
 
-from interval_scheduler import AssignFailed, AssignResult, AsyncScheduler, InvalidTask, PartitionUnavailable
+from interval_scheduler import (
+    AssignFailed,
+    AssignResult,
+    AsyncScheduler,
+    InvalidTask,
+    NotAcceptingTasks,
+    PartitionUnavailable,
+)
 from tests.integration.conftest import storage
 from tests.servers import RedisServer
 from tests.tasks import Job, after, eventually
@@ -156,3 +164,68 @@ async def test_who_cancels_all_tasks_of_a_loop_may_go_on_to_call(server: RedisSe
             found = await asyncio.wait_for(scheduler.peek_task(f"{number}"), 10)
             assert found is not None
             assert found.id == f"{number}"
+
+
+class TestWhatAssignTaskGives:
+    """A future that is a coroutine too: it goes wherever either of them goes."""
+
+    async def test_it_goes_wherever_a_coroutine_goes(self, scheduler: AsyncScheduler) -> None:
+        assert await scheduler.assign_task(Job("awaited", after(3600))) is True
+        assert await asyncio.create_task(scheduler.assign_task(Job("a task", after(3600)))) is True
+        assert await asyncio.wait_for(scheduler.assign_task(Job("waited for", after(3600))), 10) is True
+        assert await asyncio.shield(scheduler.assign_task(Job("shielded", after(3600)))) is True
+        for completed in asyncio.as_completed([scheduler.assign_task(Job("as completed", after(3600)))]):
+            assert await completed is True
+        async with asyncio.TaskGroup() as group:
+            grouped = [group.create_task(scheduler.assign_task(Job(name, after(3600)))) for name in ("x", "y", "x")]
+        assert [one.result() for one in grouped] == [True, True, False]
+        loop = asyncio.get_running_loop()
+
+        def elsewhere() -> bool:
+            call = scheduler.assign_task(Job("from a thread", after(3600)))
+            return asyncio.run_coroutine_threadsafe(call, loop).result(10)
+
+        assert await asyncio.to_thread(elsewhere) is True
+        assert await scheduler.task_size() == 8
+
+    async def test_what_is_wrong_is_raised_where_it_is_awaited(self, scheduler: AsyncScheduler) -> None:
+        class Exhausted(Job):
+            def serialize(self) -> Any:
+                return next(iter(()))
+
+        wrong = scheduler.assign_task(Job("", after(3600)))
+        with pytest.raises(InvalidTask):
+            await wrong
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await scheduler.assign_task(Exhausted("x", after(3600)))
+        with pytest.raises(InvalidTask):
+            await asyncio.create_task(scheduler.assign_task(Job("", after(3600))))
+        refused = scheduler.assign_task(Job("late", after(3600)))
+        await scheduler.stop_task_accept()
+        assert await refused is True, "it was called before"
+        with pytest.raises(NotAcceptingTasks):
+            await scheduler.assign_task(Job("too late", after(3600)))
+
+    async def test_a_server_that_fails_is_told_to_a_task_as_well(
+        self, scheduler: AsyncScheduler, server: RedisServer
+    ) -> None:
+        server.kill()
+        called = asyncio.create_task(scheduler.assign_task(Job("a", after(3600))))
+        with pytest.raises(PartitionUnavailable):
+            await called
+
+    async def test_a_cancelled_task_does_not_wait(self, scheduler: AsyncScheduler, server: RedisServer) -> None:
+        server.pause()
+        called = asyncio.create_task(scheduler.assign_task(Job("a", after(3600))))
+        await asyncio.sleep(0.05)  # until it is on its way
+        called.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(called, 1)
+        server.resume()
+        assert await scheduler.assign_task(Job("b", after(3600))) is True
+
+    @pytest.fixture
+    async def scheduler(self, server: RedisServer) -> AsyncIterator[AsyncScheduler]:
+        async with AsyncScheduler(server.url, namespace="alone") as made:
+            await made.start_task_accept()
+            yield made

@@ -12,14 +12,14 @@ import pytest
 import redis
 
 from interval_scheduler import PartitionUnavailable, Scheduler
-from tests.servers import Binary, RedisServer, _die_with_parent, _free_port
+from tests.servers import Binary, RedisServer, _die_with_parent, free_port
 from tests.tasks import Job, Recorder, after, eventually
 
 
 @pytest.fixture
 def sentinel_port(server_binary: Binary, own_servers: list[RedisServer], tmp_path: Path) -> Iterator[int]:
     """A Sentinel that watches the first of the test's own servers as "primary"."""
-    port = _free_port()
+    port = free_port()
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor primary 127.0.0.1 {own_servers[0].port} 1\n"
