@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from interval_scheduler import AsyncScheduler, EmbeddedServerError, Scheduler
 from interval_scheduler.embedded import EmbeddedServer, find_server_binary
 from tests.servers import Binary
 from tests.tasks import Job, Uniform
+from tests.waiting import comes_true, wait_until
 
 
 @pytest.fixture
@@ -64,13 +65,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # another process's end cannot be awaited
 
 
 def user(folder: Path, binary: str) -> subprocess.Popen[str]:
@@ -192,7 +186,7 @@ def test_a_starter_killed_at_any_moment_leaves_no_second_server(
     folder: Path, server_binary: Binary, delay: float
 ) -> None:
     starter = user(folder, server_binary.path)
-    wait_until(lambda: (folder / "port").exists())
+    assert comes_true(lambda: (folder / "port").exists(), 15, pause=0.001)
     time.sleep(delay)  # a moment of the start, not an event
     leave(starter, signal.SIGKILL)
     with EmbeddedServer(folder) as server:
