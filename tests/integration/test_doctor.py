@@ -20,7 +20,8 @@ from interval_scheduler.doctor import diagnose
 from interval_scheduler.scripts import script
 from interval_scheduler.world import World
 from tests.integration.conftest import storage
-from tests.integration.diagnosis import Altered, as_redis_6_0, contents, message, minutes_ahead, not_ok
+from tests.integration.diagnosis import Altered, as_redis_6_0, message, minutes_ahead, not_ok
+from tests.keyspace import contents
 from tests.servers import Binary, RedisServer
 from tests.tasks import Job
 from tests.unit.test_doctor import Lines
