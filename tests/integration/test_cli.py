@@ -130,6 +130,27 @@ def test_sigterm_while_workers_start_ends_all_of_them(
         assert "Traceback" not in errors
 
 
+def test_sigterm_ends_the_pause_before_a_worker_is_replaced(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    (handler_module / "dying.py").write_text(
+        "import contextlib, multiprocessing, os\n"
+        "from interval_scheduler.cli import worker\n"
+        "worker._QUICK_DEATH_SECONDS = 60\n"
+        "if multiprocessing.parent_process():\n"
+        "    with contextlib.suppress(FileExistsError), open('died', 'x'):\n"
+        "        os._exit(7)\n"
+        "handler = print\n"
+    )
+    arguments = ("dying:handler", "--url", redis_servers[0].url, "--namespace", namespace, "--processes=2")
+    with started_worker(handler_module, *arguments) as worker:
+        assert worker.stderr is not None
+        while "ended with code 7: starting another" not in (line := worker.stderr.readline()):
+            assert line, "it ended"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+
+
 def test_sigterm_right_after_its_start_lets_a_worker_stop_in_order(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str
 ) -> None:
