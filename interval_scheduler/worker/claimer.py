@@ -153,7 +153,7 @@ class Claimer:
 
     async def run(self) -> None:
         """Claims until cancelled. No error ends it."""
-        self._waker = Waker(self.wake)
+        self._waker = Waker(self.wake, self._world.kernel_timers)
         try:
             await self._run()
         finally:
