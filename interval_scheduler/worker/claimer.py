@@ -176,6 +176,7 @@ class Claimer:
             except Exception as error:
                 self._report(self.instance, error)
                 self._next_look = 0.0
+                # What failed is tried again ever less often, and not by all workers at once.
                 await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
                 pause = min(2 * pause, 1.0)
 

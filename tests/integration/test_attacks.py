@@ -219,7 +219,7 @@ class TestStop:
                 scheduler = AsyncScheduler(sys.argv[1], namespace=sys.argv[2])
                 await scheduler.start_task_accept()
                 await scheduler.start_task_execute(print)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # it works for a while
             asyncio.run(main())
         """
         for _ in range(3):

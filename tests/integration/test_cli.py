@@ -70,7 +70,7 @@ def handler_module(tmp_path: Path) -> Path:
         "import os, time\n"
         "def handler(payload):\n"
         "    with open('runs', 'a') as out: out.write(f'{os.getpid()} {payload}\\n')\n"
-        "    time.sleep(0.05)\n"
+        "    time.sleep(0.05)  # the work\n"
         "    with open('ends', 'a') as out: out.write(f'{os.getpid()} {payload}\\n')\n"
         "number = 3\n"
     )
