@@ -121,7 +121,7 @@ async def job_async(text: str) -> None:
     number = int(text[:10])
     _recorder.write(number, STARTED)
     if SETTINGS.job_seconds:
-        await asyncio.sleep(SETTINGS.job_seconds)
+        await asyncio.sleep(SETTINGS.job_seconds)  # the work
         _recorder.write(number, ENDED)
 
 

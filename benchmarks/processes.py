@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import comes_true
+
 from .adapter import Settings
 from .records import Records
 from .servers import Server
 from .subjects import Subject
-from .waiting import wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 WARM_NUMBER = 500_000_000
@@ -199,7 +200,7 @@ class Workers:
         """
         assign(self._stage, Segment(1, WARM_NUMBER, 0.1), "one")
         # A worker that died will not run it.
-        wait_until(lambda: self.records.starts(WARM_NUMBER, 1) or self._any_died(), timeout)
+        comes_true(lambda: self.records.starts(WARM_NUMBER, 1) or self._any_died(), timeout)
         if not self.records.starts(WARM_NUMBER, 1):
             raise Failed(f"the worker does not run its first job: {_tail(Path(self._log.name))}")
 
@@ -217,7 +218,7 @@ class Workers:
                 seen, since = count, now
             return count >= records or now - since > quiet
 
-        wait_until(is_over, timeout, pause=0.05)
+        comes_true(is_over, timeout, pause=0.05)
 
     def calls(self) -> Counter[str]:
         """How often workers of ours have called which script, as they last told: they do ten times a second."""

@@ -10,8 +10,7 @@ from typing import Any
 import redis
 
 from tests.servers import Binary, RedisServer, binaries
-
-from .waiting import wait_until
+from tests.waiting import comes_true
 
 PERSISTENCE = {
     "none": {"appendonly": "no"},
@@ -52,7 +51,7 @@ class Server(RedisServer):
             looks.append(int(self.info("memory")["used_memory"]))
             return len(looks) == _SAME_LOOKS and len(set(looks)) == 1
 
-        if not wait_until(is_at_rest, _REST_SECONDS, pause=0.1):
+        if not comes_true(is_at_rest, _REST_SECONDS, pause=0.1):
             raise RuntimeError(f"the memory of the server still changes after {_REST_SECONDS:g} s: {list(looks)}")
         return looks[-1]
 

@@ -223,6 +223,7 @@ async def load_test(options: argparse.Namespace) -> None:
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for number in range(options.creations * options.seconds):
+                # At an even pace, however long the answers take.
                 await asyncio.sleep(max(0.0, begin + number / options.creations - time.perf_counter()))
                 tasks.create_task(one())
         elapsed = time.perf_counter() - begin

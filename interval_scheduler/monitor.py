@@ -70,6 +70,7 @@ class Monitor:
                 await listener.disconnect()
             except Exception as error:  # it was given up already, and the next one is a new one
                 self._health.down(name, str(error) or type(error).__name__)
+            # What failed is tried again ever less often, and not by all processes at once.
             await asyncio.sleep(min(pause, self._reconnect) * self._world.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)
 

@@ -18,6 +18,8 @@ class World:
 
     threads = True
     """Whether there are threads. Without them leases are renewed, and plain handlers run, on the event loop."""
+    kernel_timers = True
+    """Whether to wait by a timer of the kernel, where the platform has them. Virtual time has its own."""
     endpoint: Callable[[Any], Any] | None = None
     """Makes the way to an instance from its options, where it is not a real connection."""
 

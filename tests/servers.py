@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from tests.waiting import comes_true
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class RedisServer:
         for _ in range(5):
             self.port = known or free_port()  # another one each time: somebody may be quicker on it
             self._launch()
-            if self._answers():
+            if comes_true(lambda: self._ended() or self._answers(), 10, pause=0.01) and not self._ended():
                 return
             self._end(signal.SIGKILL)
         log = Path(self.folder, "log")
@@ -118,20 +119,18 @@ class RedisServer:
             args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
         )
 
+    def _ended(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None
+
     def _answers(self) -> bool:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            assert self._process is not None
-            if self._process.poll() is not None:
-                return False
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                    connection.sendall(b"INFO server\r\n")
-                    if f"process_id:{self.pid}".encode() in connection.recv(65536):
-                        return True
-            except OSError:
-                time.sleep(0.01)  # the socket of a starting server cannot be awaited
-        return False
+        """Whether this server answers on its port, and not another one."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"INFO server\r\n")
+                return f"process_id:{self.pid}".encode() in connection.recv(65536)
+        except OSError:
+            return False  # it has not started yet
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""

@@ -48,7 +48,7 @@ async def eventually(condition: Callable[[], Any], timeout: float = 10.0) -> Any
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {inspect.getsource(condition).strip()}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # nothing tells when to look again
 
 
 class Uniform:
@@ -139,7 +139,7 @@ class Recorder:
     async def _coroutine(self, payload: Any) -> None:
         self._note(payload)
         if self.seconds:
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(self.seconds)  # as above
         self._maybe_fail()
 
     def _maybe_fail(self) -> None:

@@ -41,7 +41,7 @@ async def inbox_items() -> AsyncIterator[tuple[float, str]]:
             for line in lines:
                 due, payload = line.split(" ")
                 yield float(due), payload
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)  # a file tells nobody when it grows
 
 
 def _open_inbox() -> TextIO:

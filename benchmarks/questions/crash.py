@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from tests.waiting import comes_true
+
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question
 from ..processes import Failed, Segment, assign, stage, workers
+from ..stalls import Sleeper
 from ..subjects import COROUTINE, Subject
-from ..waiting import until, wait_until
 
 JOB_SECONDS = 0.02
 CONCURRENCY = 10
@@ -34,18 +36,18 @@ def _crash(bench: Bench, subject: Subject, name: str, what: str, recovery: float
         stage(subject, servers, job_seconds=JOB_SECONDS, recovery_seconds=recovery, concurrency=CONCURRENCY) as place,
     ):
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)))
-        until(assigned.due)
+        Sleeper().until(assigned.due)
         with workers(place) as running:
             half = count // 2
-            if not wait_until(lambda: len(running.records.starts(0, count)) >= half, _LONGEST_SECONDS, pause=0.005):
+            if not comes_true(lambda: len(running.records.starts(0, count)) >= half, _LONGEST_SECONDS, pause=0.005):
                 raise Failed("the worker does not start half of the jobs")
             running.kill()
             killed = time.time()
             under_way = len(running.records.starts(0, count)) - len(running.records.ends(0, count))
             running.start()
-            wait_until(lambda: len(running.records.ends(0, count)) >= count, _LONGEST_SECONDS, pause=0.1)
+            comes_true(lambda: len(running.records.ends(0, count)) >= count, _LONGEST_SECONDS, pause=0.1)
             # Whether anything runs once more can only be told after a while in which it could have.
-            until(time.time() + bench.size(3, 1))
+            Sleeper().until(time.time() + bench.size(3, 1))
             starts, ends = running.records.starts(0, count), running.records.ends(0, count)
     yield Figure(f"{what}: lost", name, count - len(ends), "tasks")
     yield Figure(f"{what}: under way at the kill", name, under_way, "tasks")

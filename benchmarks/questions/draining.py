@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.waiting import comes_true
+
 from ..bench import Bench
 from ..processes import Failed, Segment, assign, stage, workers
 from ..servers import Server
+from ..stalls import Sleeper
 from ..subjects import Subject
-from ..waiting import until, wait_until
 
 _WATCH_SECONDS = 0.02
 _LONGEST_SECONDS = 120.0
@@ -47,7 +49,7 @@ def drain(
     with bench.servers(question, 1, persistence) as servers, stage(subject, servers) as place:
         [server] = servers
         assigned = assign(place, Segment(count, 0, bench.lead(subject, count)), mode)
-        until(assigned.due)
+        Sleeper().until(assigned.due)
         scripts = server.scripts()
         with workers(place) as running:
             before = (0.0, 0.0)
@@ -61,7 +63,7 @@ def drain(
                 before = looked
                 return False
 
-            wait_until(has_begun, _LONGEST_SECONDS, pause=_WATCH_SECONDS)
+            comes_true(has_begun, _LONGEST_SECONDS, pause=_WATCH_SECONDS)
             running.wait_for(count, _LONGEST_SECONDS, quiet=15.0)
             after = (running.cpu(), server.cpu())
             scripts = server.scripts() - scripts

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from tests.waiting import comes_true
+
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile, ratio
 from ..processes import Segment, assign, stage, workers
+from ..stalls import Sleeper
 from ..subjects import COROUTINE
-from ..waiting import until, wait_until
 from .draining import drain
 
 _SAMPLE_SECONDS = 0.1
@@ -27,13 +29,13 @@ def _measure(bench: Bench) -> Iterator[Figure]:
     with bench.servers("B7") as servers, stage(COROUTINE, servers) as place, workers(place) as running:
         running.warm()
         assigned = assign(place, Segment(count, 0, bench.lead(COROUTINE, count)))
-        until(assigned.due)
+        Sleeper().until(assigned.due)
 
         def is_over() -> bool:
             memory.append(running.memory())
             return running.records.poll() > count  # the warming job has a record too
 
-        wait_until(is_over, _LONGEST_SECONDS, pause=_SAMPLE_SECONDS)
+        comes_true(is_over, _LONGEST_SECONDS, pause=_SAMPLE_SECONDS)
         starts = running.records.starts(0, count)
     late = [moment - assigned.due for times in starts.values() for moment in times]
     name = f"{count:,} tasks due at the same time"

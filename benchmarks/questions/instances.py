@@ -13,8 +13,8 @@ from ..figures import OURS, Figure, Goal, Missing, Question
 from ..ours.jobs import Job
 from ..processes import Failed, Segment, assign, stage, workers
 from ..servers import Server
+from ..stalls import Sleeper
 from ..subjects import COROUTINE
-from ..waiting import until
 
 _LONGEST_SECONDS = 60.0
 
@@ -34,7 +34,7 @@ def _measure(bench: Bench, instances: int) -> Iterator[Figure]:
         yield Figure(f"{name}: assign, all servers", OURS, spent / count, "µs/task in scripts")
         yield Figure(f"{name}: share of tasks, furthest from even", OURS, _unevenness(servers) * 100, "%")
         yield Figure(f"{name}: calls of an operation on one task", OURS, _calls_per_operation(bench, servers), "calls")
-        until(assigned.due)
+        Sleeper().until(assigned.due)
         before = sum(server.scripts().microseconds for server in servers)
         with workers(place) as running:
             running.records.poll()

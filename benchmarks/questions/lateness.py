@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from interval_scheduler import Options, keys
+from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question, percentile, ratio
@@ -15,7 +16,6 @@ from ..processes import Failed, Segment, assign, stage, workers
 from ..servers import Server
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, TIMER, TIMERS_IN_MEMORY, Subject
-from ..waiting import wait_until
 
 RATES = (100, 1000, 10_000)
 SCHEDULERS_PER_PROCESS = 10
@@ -107,7 +107,7 @@ def _all_up(server: Server, count: int) -> None:
         heard: Any = server.client.pubsub_numsub(*channels)
         return server.client.zcard(keys.workers(namespace)) == count and all(times == 2 for _, times in heard)
 
-    if not wait_until(is_up, 60, pause=0.1):
+    if not comes_true(is_up, 60, pause=0.1):
         raise Failed(f"{count} workers were not up within a minute")
 
 

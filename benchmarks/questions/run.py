@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from interval_scheduler import Scheduler
+from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
 from ..figures import OURS, Figure, Goal, Missing, Question
 from ..processes import Failed
 from ..servers import Server
 from ..subjects import COROUTINE, PLAIN, UVLOOP, Subject
-from ..waiting import wait_until
 from .draining import drain
 
 HANDLERS = (
@@ -56,7 +56,7 @@ def _all_settled(server: Server) -> None:
         Failed: where some are left.
     """
     with Scheduler({"storage": {"instances": [{"url": server.url, "name": "instance-0"}]}}) as scheduler:
-        if not wait_until(lambda: not scheduler.task_size(), 5):
+        if not comes_true(lambda: not scheduler.task_size(), 5):
             raise Failed(f"{scheduler.task_size()} runs are not settled")
 
 

@@ -92,6 +92,8 @@ def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: i
     # Fresh interpreters: a forked one would share connections, locks and threads that are not there.
     context = multiprocessing.get_context("spawn")
     stopping = False
+    # As in _work: the one queue that a signal handler may put into while the same thread waits at it.
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
     children: dict[int, tuple[BaseProcess, float]] = {}
 
     def start() -> None:
@@ -104,9 +106,10 @@ def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: i
         if stopping:
             process.terminate()
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         nonlocal stopping
         stopping = True
+        asked.put(number)
         for process, _ in list(children.values()):
             if process.is_alive():
                 process.terminate()
@@ -127,6 +130,8 @@ def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: i
                 continue
             print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
             if time.monotonic() - since < _QUICK_DEATH_SECONDS:
-                time.sleep(_QUICK_DEATH_SECONDS)  # a pause on purpose: what fails at once would fail again at once
+                # A pause on purpose: what fails at once would fail again at once. A signal ends it.
+                with contextlib.suppress(queue.Empty):
+                    asked.get(timeout=_QUICK_DEATH_SECONDS)
             start()
     return 1 if failed else 0

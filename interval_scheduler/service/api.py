@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -256,13 +257,9 @@ _Done = tuple[int, dict[str, Any]]
 
 
 def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: Metrics, limit: RateLimit) -> None:
-    @app.post(
-        "/batch/create",
-        response_model=BatchBody,
-        responses=_answers(*_WITH_BODY),
-        openapi_extra=_body("BatchCreate"),
-        tags=["batches"],
-    )
+    batch = partial(app.post, response_model=BatchBody, responses=_answers(*_WITH_BODY), tags=["batches"])
+
+    @batch("/batch/create", openapi_extra=_body("BatchCreate"))
     async def create_batch(request: Request) -> Response:
         """Makes timers, each by itself: one that is refused keeps no other from being made."""
 
@@ -274,13 +271,7 @@ def _batches(app: FastAPI, process: ServiceProcess, checker: Checker, metrics: M
 
         return await together(request, checker.timers(request.scope[BODY]), create)
 
-    @app.post(
-        "/batch/delete",
-        response_model=BatchBody,
-        responses=_answers(*_WITH_BODY),
-        openapi_extra=_body("BatchDelete"),
-        tags=["batches"],
-    )
+    @batch("/batch/delete", openapi_extra=_body("BatchDelete"))
     async def delete_batch(request: Request) -> Response:
         """Deletes timers, each by itself."""
 

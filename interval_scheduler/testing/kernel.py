@@ -151,6 +151,7 @@ class Process(World):
     """A process, and the world its code sees. `clock` is how far the clock of its machine is ahead, in seconds."""
 
     threads = False
+    kernel_timers = False
 
     def __init__(self, kernel: Kernel, name: str, endpoint: Callable[[Process, Any], Any], clock: float = 0.0) -> None:
         super().__init__()

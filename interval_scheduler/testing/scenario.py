@@ -151,7 +151,7 @@ class Scenario:
         try:
             left = payload["work"]
             while left > 0:
-                await asyncio.sleep(min(left, 0.25))
+                await asyncio.sleep(min(left, 0.25))  # the work
                 left -= 0.25
                 run.deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
             if execution.attempt <= payload["fail"]:
@@ -178,7 +178,7 @@ class Scenario:
         chance = process.random
         known: dict[str, Job] = {}
         while self.kernel.now < _FAULTS_UNTIL:
-            await asyncio.sleep(chance.expovariate(1.0))
+            await asyncio.sleep(chance.expovariate(1.0))  # about one call a second
             choice = chance.random()
             if not known or choice < 0.5:
                 job = self._job(f"{name}-{len(known)}", 1, process)
@@ -221,7 +221,7 @@ class Scenario:
             await self._do(call, scheduler.assign_task(job))
             if call.outcome == "ok":
                 return
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # before it is tried again
 
     async def _do(self, call: Call, action: Any, *, recorded: bool = False) -> None:
         if not recorded:
@@ -377,7 +377,7 @@ async def _until_connected(scheduler: AsyncScheduler) -> None:
             await scheduler.start_task_accept()
             return
         except SchedulerError:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # before it is tried again
 
 
 def simulate(seed: int, backends: Sequence[Backend], altered: Mapping[str, bytes] | None = None) -> Report:

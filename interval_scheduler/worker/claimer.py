@@ -153,7 +153,7 @@ class Claimer:
 
     async def run(self) -> None:
         """Claims until cancelled. No error ends it."""
-        self._waker = Waker(self.wake)
+        self._waker = Waker(self.wake, self._world.kernel_timers)
         try:
             await self._run()
         finally:
@@ -176,6 +176,7 @@ class Claimer:
             except Exception as error:
                 self._report(self.instance, error)
                 self._next_look = 0.0
+                # What failed is tried again ever less often, and not by all workers at once.
                 await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
                 pause = min(2 * pause, 1.0)
 

@@ -68,6 +68,7 @@ class Settler:
                     again = batch
                 if again:
                     self._queue = again + self._queue
+                    # What failed is tried again ever less often, and not by all workers at once.
                     await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
                     pause = min(pause * 2, _LONGEST_PAUSE)
                 else:

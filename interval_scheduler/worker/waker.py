@@ -18,19 +18,19 @@ _CLOCK_MONOTONIC = 1
 
 
 class Waker:
-    """Calls back on the running loop after some time, set anew as often as wanted."""
+    """Calls back on the running loop after some time, set anew as often as wanted.
 
-    def __init__(self, callback: Callable[[], object]) -> None:
+    By a timer of the kernel if `kernel_timers` and there is one, else by one of the loop.
+    """
+
+    def __init__(self, callback: Callable[[], object], kernel_timers: bool) -> None:
         self._callback = callback
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._handle: asyncio.TimerHandle | None = None
-        self._timer = _open_timer()
+        self._timer = _open_timer() if kernel_timers else None
         if self._timer is not None:
-            try:
-                self._loop.add_reader(self._timer, self._fired)
-            except (NotImplementedError, AttributeError):  # no such loop; a simulated one, whose timers are exact
-                self._drop_timer()
+            self._loop.add_reader(self._timer, self._fired)
 
     def set(self, seconds: float) -> None:
         """Fires in `seconds` from now, and no more at the time that was set before."""
@@ -43,21 +43,19 @@ class Waker:
     def close(self) -> None:
         """Fires no more."""
         self._cancel()
+        timer, self._timer = self._timer, None
+        if timer is None:
+            return
         # A forked process shares the epoll of its parent, which goes on to watch.
-        if self._timer is not None and os.getpid() == self._process:
+        if os.getpid() == self._process:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.remove_reader(self._timer)
-        self._drop_timer()
+                self._loop.remove_reader(timer)
+        os.close(timer)
 
     def _cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-
-    def _drop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            os.close(timer)
 
     def _fired(self) -> None:
         if self._timer is not None:

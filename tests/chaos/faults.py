@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from interval_scheduler.transport.endpoint import ANSWER_SECONDS
-from tests.chaos.stage import ALWAYS, Child, Stage, admin, wait_until
+from tests.chaos.stage import ALWAYS, Child, Stage, admin
 from tests.proxy import Direction
+from tests.waiting import comes_true
 
 NOBODY = 1
 """A port on which nothing listens."""
@@ -250,7 +251,7 @@ class FailedOver(Promoted):
     def inject(self, stage: Stage) -> None:
         with admin(stage.target) as old, admin(stage.spare) as new:
             old.execute_command("FAILOVER", "TO", "127.0.0.1", str(stage.spare.port))
-            assert wait_until(lambda: new.info("replication")["role"] == "master", 5), "the replica did not take over"
+            assert comes_true(lambda: new.info("replication")["role"] == "master", 5), "the replica did not take over"
         self._promote(stage)
 
 

@@ -11,8 +11,9 @@ from tests.chaos.faults import Fault
 from tests.chaos.journal import Observed
 from tests.chaos.judge import Judge, Verdict, Window
 from tests.chaos.producer import RECURRING
-from tests.chaos.stage import Stage, wait_until
+from tests.chaos.stage import Stage
 from tests.servers import Binary
+from tests.waiting import comes_true
 
 BUSY_COMMANDS = 300.0
 """Commands per second and worker beyond what the work explains, from which on a worker spins."""
@@ -163,7 +164,7 @@ def _finish(stage: Stage, scheduler: Scheduler, window: Window) -> int:
     def is_done() -> bool:
         return not Judge(stage.read(), window).pending() and left() <= 0
 
-    wait_until(is_done, window.healed + PATIENCE - time.time(), pause=0.1)
+    comes_true(is_done, window.healed + PATIENCE - time.time(), pause=0.1)
     return max(0, left())
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from interval_scheduler import Scheduler
 from tests.chaos.journal import Observed, Reader
 from tests.proxy import Proxy
 from tests.servers import Binary, RedisServer, _die_with_parent
+from tests.waiting import comes_true
 
 LEASE_SECONDS = 2.0
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
@@ -33,16 +34,6 @@ CLIENT_COMMANDS = frozenset(
     | {"client|setinfo", "client|setname"}
 )
 """What the library sends; what its scripts do inside is counted by the servers too, and left out here."""
-
-
-def wait_until(condition: Callable[[], Any], seconds: float, pause: float = 0.02) -> bool:
-    """Waits for a condition in other processes, at most `seconds`; whether it came."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)  # files and sockets of other processes cannot be awaited here
-    return True
 
 
 def cpu_seconds(pid: int) -> float:
@@ -199,7 +190,7 @@ class Stage:
     def _replicate(self) -> None:
         with admin(self.spare) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(self.target.port))
-            assert wait_until(lambda: client.info("replication")["master_link_status"] == "up", 15), "no replication"
+            assert comes_true(lambda: client.info("replication")["master_link_status"] == "up", 15), "no replication"
 
     def _options(self, urls: list[str]) -> dict[str, Any]:
         self._namespace = self._namespace or f"chaos-{secrets.token_hex(4)}"

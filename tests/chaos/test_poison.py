@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from interval_scheduler import PartitionUnavailable, Scheduler
-from tests.chaos.stage import wait_until
 from tests.servers import RedisServer
 from tests.tasks import Job
+from tests.waiting import comes_true
 
 INNOCENTS = 300
 LIMIT = 5
@@ -53,7 +53,7 @@ def test_a_killer_becomes_a_dead_letter_and_none_that_was_claimed_with_it_does(
             stderr=subprocess.DEVNULL,
         )
         try:
-            assert wait_until(lambda: _is_empty(scheduler), 90, pause=0.1), "not everything was run or given up"
+            assert comes_true(lambda: _is_empty(scheduler), 90, pause=0.1), "not everything was run or given up"
             letters = scheduler.dead_tasks()
             scheduler.purge_dead_tasks()
         finally:

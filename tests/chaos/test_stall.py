@@ -7,9 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from tests.chaos.stage import Stage, wait_until
+from tests.chaos.stage import Stage
 from tests.servers import Binary
 from tests.tasks import Job
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
@@ -23,7 +24,7 @@ def test_no_lease_is_lost_while_a_handler_computes(server_binary: Binary, kind: 
         scheduler.start_task_accept()
         payload = {"version": 1, "work": 1.7 * stage.lease, "do": "block"}
         scheduler.assign_tasks(Job(f"busy{number}", time.time() + 0.1, payload=payload) for number in range(2))
-        assert wait_until(lambda: scheduler.task_size() == 0, 10 * stage.lease)
+        wait_until(lambda: scheduler.task_size() == 0, 10 * stage.lease)
         observed = stage.read()
         stage.expect_workers()
     assert sorted(run.id for run in observed.runs) == ["busy0", "busy1"], "each of them once"

@@ -40,7 +40,7 @@ class Handlers:
 
     async def coroutine(self, payload: Any) -> None:
         for seconds in self._steps(payload):
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # the work
 
     def _steps(self, payload: Any) -> Iterator[float]:
         """Notes start and end around the work; yields the seconds to wait next."""

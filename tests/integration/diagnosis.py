@@ -1,4 +1,4 @@
-"""What the tests of start-up checks share: reading findings and keys, and servers that answer otherwise."""
+"""What the tests of start-up checks share: reading findings, and servers that answer otherwise."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import redis
-
 from interval_scheduler.doctor import Finding
 from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.world import World
-from tests.servers import RedisServer
 
 
 def not_ok(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -23,11 +20,6 @@ def message(findings: list[Finding], check: str) -> str:
     return "\n".join(
         f"{finding.message}; {finding.fix}" for finding in findings if finding.check == check and finding.level != "ok"
     )
-
-
-def contents(server: RedisServer) -> dict[bytes, bytes | None]:
-    with redis.Redis.from_url(server.url) as client:
-        return {key: client.dump(key) for key in client.scan_iter()}
 
 
 class Altered(World):

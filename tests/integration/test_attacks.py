@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,7 @@ from interval_scheduler import InvalidOptions, Scheduler, SchedulerError, curren
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, eventually
-
-
-def wait_for(condition: Any, seconds: float = 15.0) -> None:
-    """Polls a condition on other threads, processes or servers, which cannot be awaited."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)  # see above
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -81,12 +73,12 @@ class TestFullMemory:
         for each in (scheduler, other):
             each.start_task_execute(handler, confirm)
         scheduler.assign_task(Job("a"))
-        wait_for(lambda: live)
+        wait_until(lambda: live)
         with redis.Redis.from_url(own_servers[0].url) as client:
             client.config_set("maxmemory", 1)
             assert not release.wait(5), "two leases long, nobody else may start it"
             release.set()
-            wait_for(lambda: scheduler.task_size() == 0)
+            wait_until(lambda: scheduler.task_size() == 0)
             client.config_set("maxmemory", 0)
         assert len(live) == 1
 
@@ -120,7 +112,7 @@ def test_a_frozen_instance_costs_no_lease_of_a_healthy_one(on_own: Any, own_serv
     scheduler.start_task_execute(handler)
     for task_id in (healthy, frozen):
         scheduler.assign_task(Job(task_id))
-    wait_for(lambda: len(started) == 2)
+    wait_until(lambda: len(started) == 2)
     own_servers[1].pause()
     with redis.Redis.from_url(own_servers[0].url) as client:
         [leases] = client.keys("*leases")
@@ -176,7 +168,7 @@ class TestStop:
         assert not threading.Event().wait(2), "it still runs"
         assert not again, "its lease was kept while it ran"
         release.set()
-        wait_for(lambda: again)
+        wait_until(lambda: again)
 
     @pytest.mark.parametrize("kind", ["plain", "coroutine"])
     def test_stopping_inside_a_handler_says_why_not(self, on_own: Any, kind: str) -> None:
@@ -196,10 +188,10 @@ class TestStop:
 
         scheduler.start_task_execute(plain if kind == "plain" else coroutine)
         scheduler.assign_task(Job("a"))
-        wait_for(lambda: len(errors) == 2)
+        wait_until(lambda: len(errors) == 2)
         assert all("asked the scheduler to stop" in error for error in errors)
         if kind == "coroutine":
-            wait_for(lambda: scheduler.concurrency == 3)
+            wait_until(lambda: scheduler.concurrency == 3)
 
     def test_closing_from_several_threads(self, on_own: Any) -> None:
         scheduler = on_own()
@@ -227,7 +219,7 @@ class TestStop:
                 scheduler = AsyncScheduler(sys.argv[1], namespace=sys.argv[2])
                 await scheduler.start_task_accept()
                 await scheduler.start_task_execute(print)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # it works for a while
             asyncio.run(main())
         """
         for _ in range(3):
@@ -263,10 +255,10 @@ class TestTheLoop:
         scheduler.on("task-started", callback)
         scheduler.start_task_execute(handler)
         scheduler.assign_task(Job("bad", payload="bad"))
-        wait_for(lambda: ran)
+        wait_until(lambda: ran)
         scheduler.assign_task(Job("good", payload="good"))
-        wait_for(lambda: "good" in ran)
-        wait_for(lambda: scheduler.task_size() == 0)
+        wait_until(lambda: "good" in ran)
+        wait_until(lambda: scheduler.task_size() == 0)
 
     def test_a_forked_child_works_and_leaves_the_parent_alone(self, on_own: Any) -> None:
         scheduler = on_own()

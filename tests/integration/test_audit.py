@@ -18,6 +18,7 @@ import redis
 
 from interval_scheduler import CorruptRecord, Retry, Scheduler
 from tests.integration.conftest import Make, storage
+from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after, eventually
 
@@ -66,14 +67,10 @@ class World:
     def of(self, state: str) -> Keyspace:
         return Keyspace(self.scheduler, self.servers, state)
 
-    def everything(self) -> dict[tuple[int, bytes], bytes]:
-        values = {}
-        for number, server in enumerate(self.servers):
-            with redis.Redis.from_url(server.url) as client:
-                for key in client.scan_iter(match=f"*{self.scheduler.real.options.namespace}*", count=1000):
-                    if not key.endswith((b":workers", b":meta", b":leases")):
-                        values[number, key] = client.dump(key)
-        return values
+    def everything(self) -> list[dict[bytes, object]]:
+        """Every key with its value, by server, without those that a worker writes to all the time."""
+        namespace = self.scheduler.real.options.namespace
+        return [contents(server, f"*{namespace}*", (b":workers", b":meta", b":leases")) for server in self.servers]
 
 
 @pytest.fixture

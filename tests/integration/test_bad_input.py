@@ -16,20 +16,14 @@ from interval_scheduler import Cron, InvalidOptions, InvalidTask, PayloadTooLarg
 from interval_scheduler.operations import STREAM_TASKS
 from interval_scheduler.options import load_options
 from tests.integration.conftest import Make
+from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually
 
 
-def keyspace(servers: list[RedisServer], namespace: str) -> dict[tuple[int, bytes], bytes]:
-    """Every key of the namespace with its value, serialized by the server itself."""
-    values = {}
-    for number, server in enumerate(servers):
-        with redis.Redis.from_url(server.url) as client:
-            for key in client.scan_iter(match=f"{{{namespace}*", count=1000):
-                dump = client.dump(key)
-                assert isinstance(dump, bytes)
-                values[number, key] = dump
-    return values
+def keyspace(servers: list[RedisServer], namespace: str) -> list[dict[bytes, object]]:
+    """Every key of the namespace with its value, by server."""
+    return [contents(server, f"{{{namespace}*") for server in servers]
 
 
 BAD_TASKS: list[tuple[str, Job, str]] = [

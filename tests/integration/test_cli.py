@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,13 @@ from interval_scheduler import Scheduler
 from tests.integration.conftest import storage
 from tests.servers import RedisServer
 from tests.tasks import Job, after
+from tests.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "interval_scheduler"]
 
 
 def run(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # other processes' progress cannot be awaited
 
 
 def test_version_and_help() -> None:
@@ -76,7 +70,7 @@ def handler_module(tmp_path: Path) -> Path:
         "import os, time\n"
         "def handler(payload):\n"
         "    with open('runs', 'a') as out: out.write(f'{os.getpid()} {payload}\\n')\n"
-        "    time.sleep(0.05)\n"
+        "    time.sleep(0.05)  # the work\n"
         "    with open('ends', 'a') as out: out.write(f'{os.getpid()} {payload}\\n')\n"
         "number = 3\n"
     )
@@ -104,7 +98,7 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
         scheduler.start_task_accept()
         start = after(0.3)
         scheduler.assign_tasks(Job(f"a{n}", start + n / 200) for n in range(200))
-        wait_until(lambda: len(lines(handler_module / "runs")) >= 100)
+        wait_until(lambda: len(lines(handler_module / "runs")) >= 100, 20)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
         begun, ended = lines(handler_module / "runs"), lines(handler_module / "ends")
@@ -127,13 +121,34 @@ def test_sigterm_while_workers_start_ends_all_of_them(
         def workers() -> list[Any]:
             return [child for child in supervisor.children() if "spawn_main" in " ".join(child.cmdline())]
 
-        wait_until(lambda: len(workers()) >= started)
+        wait_until(lambda: len(workers()) >= started, 20)
         children = workers()
         worker.send_signal(signal.SIGTERM)
         _, errors = worker.communicate(timeout=20)
         assert worker.returncode == 0, errors
         assert psutil.wait_procs(children, 5)[1] == []
         assert "Traceback" not in errors
+
+
+def test_sigterm_ends_the_pause_before_a_worker_is_replaced(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    (handler_module / "dying.py").write_text(
+        "import contextlib, multiprocessing, os\n"
+        "from interval_scheduler.cli import worker\n"
+        "worker._QUICK_DEATH_SECONDS = 60\n"
+        "if multiprocessing.parent_process():\n"
+        "    with contextlib.suppress(FileExistsError), open('died', 'x'):\n"
+        "        os._exit(7)\n"
+        "handler = print\n"
+    )
+    arguments = ("dying:handler", "--url", redis_servers[0].url, "--namespace", namespace, "--processes=2")
+    with started_worker(handler_module, *arguments) as worker:
+        assert worker.stderr is not None
+        while "ended with code 7: starting another" not in (line := worker.stderr.readline()):
+            assert line, "it ended"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
 
 
 def test_sigterm_right_after_its_start_lets_a_worker_stop_in_order(

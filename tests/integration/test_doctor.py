@@ -20,11 +20,13 @@ from interval_scheduler.doctor import diagnose
 from interval_scheduler.scripts import script
 from interval_scheduler.world import World
 from tests.integration.conftest import storage
-from tests.integration.diagnosis import Altered, as_redis_6_0, contents, message, minutes_ahead, not_ok
+from tests.integration.diagnosis import Altered, as_redis_6_0, message, minutes_ahead, not_ok
+from tests.keyspace import contents
 from tests.servers import Binary, RedisServer
 from tests.tasks import Job
 from tests.unit.test_doctor import Lines
 from tests.unit.test_lua_headers import LUA
+from tests.waiting import wait_until
 
 # -- servers -----------------------------------------------------------------------------------------------------------
 
@@ -90,8 +92,7 @@ def test_persistence(server: RedisServer, admin: Any) -> None:
         assert "snapshots only" in finding.message
     shutil.rmtree(server.folder)
     admin.bgsave()
-    while admin.info("persistence")["rdb_bgsave_in_progress"]:
-        time.sleep(0.01)  # the end of a save cannot be awaited
+    wait_until(lambda: not admin.info("persistence")["rdb_bgsave_in_progress"])
     findings = diagnose(server.url)
     assert ("error", "persistence") in not_ok(findings)
     assert "rdb_last_bgsave_status" in message(findings, "persistence")
@@ -107,8 +108,7 @@ def test_a_replica(own_servers: list[RedisServer]) -> None:
         client.config_set("repl-diskless-sync-delay", 0)
     with redis.Redis.from_url(own_servers[1].url) as client:
         client.replicaof("127.0.0.1", str(own_servers[0].port))
-        while client.info("replication")["master_link_status"] != "up":
-            time.sleep(0.01)  # the end of a synchronisation cannot be awaited
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up")
     findings = diagnose({"storage": storage(own_servers[:2])})
     assert [(f.instance, f.level, f.check) for f in findings if f.level != "ok"] == [
         ("redis-1", "error", "role"),

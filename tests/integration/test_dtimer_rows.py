@@ -263,7 +263,7 @@ class TestDT7Concurrency:
             nonlocal running, most, done
             running += 1
             most = max(most, running)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the work
             running -= 1
             done += 1
 

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from interval_scheduler import AsyncScheduler, EmbeddedServerError, Scheduler
 from interval_scheduler.embedded import EmbeddedServer, find_server_binary
 from tests.servers import Binary
 from tests.tasks import Job, Uniform
+from tests.waiting import comes_true, wait_until
 
 
 @pytest.fixture
@@ -64,13 +65,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # another process's end cannot be awaited
 
 
 def user(folder: Path, binary: str) -> subprocess.Popen[str]:
@@ -164,8 +158,10 @@ def test_what_killed_processes_leave_does_not_get_in_the_way(folder: Path) -> No
 
 def test_a_killed_server_comes_back_with_its_data(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
-        client(server).set("key", "value")
-        time.sleep(1.1)  # appendfsync everysec: the promise is a second
+        connection = client(server)
+        connection.set("key", "value")
+        # What the server has handed to the system outlives its process; it may put that off while it waits for a disk.
+        wait_until(lambda: connection.info("persistence")["aof_buffer_length"] == 0)
         os.kill(server_pid(folder), signal.SIGKILL)
         server.ensure_running()
         assert client(server).get("key") == b"value"
@@ -192,7 +188,7 @@ def test_a_starter_killed_at_any_moment_leaves_no_second_server(
     folder: Path, server_binary: Binary, delay: float
 ) -> None:
     starter = user(folder, server_binary.path)
-    wait_until(lambda: (folder / "port").exists())
+    assert comes_true(lambda: (folder / "port").exists(), 15, pause=0.001)
     time.sleep(delay)  # a moment of the start, not an event
     leave(starter, signal.SIGKILL)
     with EmbeddedServer(folder) as server:

@@ -71,7 +71,7 @@ async def test_a_refused_task_and_a_cancelled_caller_concern_nobody_else(
     async with AsyncScheduler(storage=storage(redis_servers), namespace=namespace, partitions=3) as scheduler:
         await scheduler.start_task_accept()
         tasks = [asyncio.create_task(scheduler.assign_task(Job(name, after(3600)))) for name in ("a", "", "b", "c")]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # now they wait to be sent together
         tasks[2].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert results[0] is results[3] is True
@@ -123,10 +123,10 @@ async def test_assignments_under_way_when_the_scheduler_is_closed_fail_and_say_s
     await scheduler.assign_task(Job("warm", after(3600)))
     server.pause()
     sent = asyncio.create_task(scheduler.assign_task(Job("sent", after(3600))))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # no event tells that it has been written to the socket
     waiting = asyncio.create_task(scheduler.assign_task(Job("waiting", after(3600))))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.sleep(0)  # the turns of the loop after which it waits behind what was sent
     closing = asyncio.create_task(scheduler.close())
     errors = await asyncio.gather(sent, waiting, return_exceptions=True)
     await closing

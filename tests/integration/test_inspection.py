@@ -12,7 +12,8 @@ import redis
 
 from interval_scheduler import AsyncScheduler, PartitionUnavailable, Scheduler, UnsuitableServer
 from tests.integration.conftest import storage
-from tests.integration.diagnosis import Altered, as_redis_6_0, contents
+from tests.integration.diagnosis import Altered, as_redis_6_0
+from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, eventually
 from tests.unit.test_doctor import Lines

@@ -135,7 +135,7 @@ class TestLeases:
         with redis.Redis.from_url(redis_servers[0].url) as client:
             while time.time() < due - 0.1:
                 assert client.zcard(f"{{{namespace}:0}}:leases") == 0
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # between two looks
         await eventually(lambda: is_empty(workers[0]))
         [call] = [call for recorder in recorders for call in recorder.calls]
         assert (call.due, call.attempt) == (due, 1)
@@ -150,7 +150,7 @@ class TestLeases:
 
         async def wait(_payload: Any) -> None:
             try:
-                await asyncio.sleep(30)
+                await asyncio.sleep(30)  # until it is cancelled
             except asyncio.CancelledError:
                 told.set()
                 raise
@@ -228,7 +228,7 @@ class TestFailures:
         async def hang(payload: str) -> None:
             ran.append(payload)
             if payload == "hangs":
-                await asyncio.sleep(30)
+                await asyncio.sleep(30)  # until it is cancelled
 
         await scheduler.start_task_execute(hang)
         await scheduler.assign_task(Job("hangs", timeout=0.1))
@@ -248,7 +248,7 @@ class TestFailures:
                 assert task is not None
                 task.cancel()
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # where a cancellation would arrive
             ran.append(payload)
 
         names = ["cancels", "a", "b", "c", "d"]
@@ -380,7 +380,7 @@ class TestKilledWorkers:
         scheduler = make(lease_seconds=1)
         await scheduler.start_task_accept()
         log = tmp_path / "log"
-        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=1)
+        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=1)  # never ends
         await scheduler.assign_tasks(Job(f"a{n}") for n in range(20))
         await eventually(lambda: len(lines(log)) == 20)
         process.send_signal(signal.SIGKILL)
@@ -401,7 +401,7 @@ class TestKilledWorkers:
         scheduler = make(lease_seconds=0.5)
         await scheduler.start_task_accept()
         log = tmp_path / "log"
-        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=0.5)
+        process = worker_process(redis_servers, namespace, log, "time.sleep(60)", lease_seconds=0.5)  # never ends
         await scheduler.assign_task(Job("once", delivery="at_most_once"))
         await scheduler.assign_task(Job("often", None, 0.5, delivery="at_most_once"))
         await eventually(lambda: len(lines(log)) == 2)
@@ -424,6 +424,7 @@ class TestKilledWorkers:
         log = tmp_path / "log"
         await scheduler.assign_tasks(Job(f"innocent{n}") for n in range(40))
         await scheduler.assign_task(Job("killer"))
+        # Some work first, so that others are under way when the killer strikes.
         body = "time.sleep(0.02); os.kill(os.getpid(), signal.SIGKILL) if payload == 'killer' else None"
         for _ in range(12):
             process = worker_process(redis_servers, namespace, log, body, lease_seconds=0.3)

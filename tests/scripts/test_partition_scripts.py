@@ -23,6 +23,7 @@ from interval_scheduler.topology import join
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.world import World
+from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, after
 
@@ -36,6 +37,7 @@ class Namespace:
 
     def __init__(self, server: RedisServer, name: str) -> None:
         self.name = name
+        self._server = server
         self.client: Any = redis.Redis.from_url(server.url)
         options = load_options(server.url, {"namespace": name, "partitions": 1}, {})
         endpoint = Endpoint(options.instances[0])
@@ -48,8 +50,8 @@ class Namespace:
         [reply] = self.transport.execute([(home or self.home).call(script, "", *args)])
         return reply
 
-    def keys(self) -> dict[bytes, bytes]:
-        return {key: self.client.dump(key) for key in self.client.scan_iter(match=f"*{self.name}*", count=1000)}
+    def contents(self) -> dict[bytes, object]:
+        return contents(self._server, f"*{self.name}*")
 
 
 @pytest.fixture
@@ -68,13 +70,13 @@ def test_there_are_scripts_of_partitions() -> None:
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_partition_that_is_elsewhere_is_refused_and_left_alone(space: Namespace, script: str, refusal: bytes) -> None:
     drive(space.operations.assign_task(Job("a", 4e9)), space.transport.execute)
-    before = space.keys()
+    before = space.contents()
     elsewhere = {
         b"moved": Partition(0, space.home.instance, space.home.meta, "2"),
         b"absent": Partition(1, space.home.instance, space.home.meta.replace(":0}", ":1}"), "1"),
     }
     assert space.call(script, *["1"] * 8, home=elsewhere[refusal]) == [refusal]
-    assert space.keys() == before
+    assert space.contents() == before
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
 
 

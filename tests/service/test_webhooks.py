@@ -195,7 +195,7 @@ async def test_a_second_connection_gets_what_is_left_of_the_deadline(make_servic
         connections += 1
         await reader.readuntil(b"\r\n\r\n")
         if connections == 1:
-            await asyncio.sleep(1.7)
+            await asyncio.sleep(1.7)  # most of the time for the delivery
         else:
             await reader.read()  # until the service hangs up
         writer.close()
@@ -493,7 +493,7 @@ async def test_slots_are_handed_on_in_turn_and_never_lost() -> None:
             active += 1
             most = max(most, active)
             try:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the delivery
                 done += 1
             finally:
                 active -= 1
@@ -501,7 +501,7 @@ async def test_slots_are_handed_on_in_turn_and_never_lost() -> None:
     await asyncio.gather(*(deliver() for _ in range(50)))
     assert (most, active, done) == (2, 0, 50)
     cancelled = [asyncio.create_task(deliver()) for _ in range(20)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # now some have a slot, and the others wait for one
     for task in cancelled[::2]:
         task.cancel()
     await asyncio.gather(*cancelled, return_exceptions=True)
@@ -518,7 +518,7 @@ async def test_a_host_that_hangs_makes_the_others_come_back_later() -> None:
             await hold.wait()
 
     task = asyncio.create_task(hang())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # now it has the slot
     waiters = [asyncio.create_task(hang()) for _ in range(8)]
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert all(isinstance(result, Postpone) for result in results)

@@ -73,7 +73,7 @@ def test_every_occurrence_of_a_short_interval(start: datetime | None) -> None:
 
 def test_run_due_runs_what_is_due_and_nothing_else(scheduler: SimulatedScheduler) -> None:
     async def slow(payload: str) -> None:
-        await asyncio.sleep(90)
+        await asyncio.sleep(90)  # the work, in virtual time
 
     scheduler.assign_task(Reminder("now"))
     scheduler.assign_task(Reminder("later", START + timedelta(seconds=30)))
@@ -140,7 +140,7 @@ def test_async_applications(scheduler: SimulatedScheduler) -> None:
         other = scheduler.async_scheduler
         await other.start_task_accept()
         await other.post("from a coroutine", 60, id="coroutine")
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # of virtual time
         return [task.id async for task in other.upcoming()]
 
     async def handler(payload: str) -> None:

@@ -15,20 +15,19 @@ from interval_scheduler.worker.waker import Waker
 from tests.tasks import eventually
 
 
-@pytest.fixture(params=["kernel", "loop"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With a timer of the kernel, and where there is none."""
-    if request.param == "loop":
-        monkeypatch.setattr(waker, "_open_timer", lambda: None)
-    elif waker._libc is None:
+@pytest.fixture(params=["kernel", "none here", "not wanted"])
+def kernel_timers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """With a timer of the kernel, where there is none, and where it must not be used."""
+    if request.param == "none here":
+        monkeypatch.setattr(waker, "_libc", None)
+    elif request.param == "kernel" and waker._libc is None:
         pytest.skip("no timers of the kernel here")
-    return str(request.param)
+    return bool(request.param != "not wanted")
 
 
-@pytest.mark.usefixtures("kind")
-async def test_fires_at_its_time_and_not_before() -> None:
+async def test_fires_at_its_time_and_not_before(kernel_timers: bool) -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()))
+    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
     for seconds in (0.0, 0.02, 0.000001):
         fired.clear()
         begin = time.monotonic()
@@ -40,10 +39,9 @@ async def test_fires_at_its_time_and_not_before() -> None:
     timer.close()
 
 
-@pytest.mark.usefixtures("kind")
-async def test_set_anew_forgets_the_time_before() -> None:
+async def test_set_anew_forgets_the_time_before(kernel_timers: bool) -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()))
+    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
     timer.set(3600)
     timer.set(0.01)
     await eventually(lambda: fired)
@@ -57,11 +55,10 @@ async def test_set_anew_forgets_the_time_before() -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
-@pytest.mark.usefixtures("kind")
-async def test_closed_it_fires_no_more_and_keeps_no_descriptor() -> None:
+async def test_closed_it_fires_no_more_and_keeps_no_descriptor(kernel_timers: bool) -> None:
     fired: list[float] = []
     before = os.listdir("/proc/self/fd")
-    timer = Waker(lambda: fired.append(time.monotonic()))
+    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
     timer.set(0.01)
     timer.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
@@ -73,7 +70,7 @@ async def test_closed_it_fires_no_more_and_keeps_no_descriptor() -> None:
 
 async def test_a_forked_process_leaves_the_timer_of_its_parent_alone() -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()))
+    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers=True)
     timer.set(0.3)
 
     def child() -> None:
