@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def posted_task(
     milliseconds = parse_duration(delay, "post", "delay", maximum_ms=CENTURY_MS)
     due = datetime.fromtimestamp(world.time(), UTC) + timedelta(milliseconds=milliseconds)
     return PostedTask(
-        payload, secrets.token_hex(16) if task_id is None else task_id, due, Retry(max_retries=max_retries)
+        payload, os.urandom(16).hex() if task_id is None else task_id, due, Retry(max_retries=max_retries)
     )
 
 

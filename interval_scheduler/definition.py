@@ -76,16 +76,16 @@ _SHORT = frozenset(short for short, _, _ in _OPTIONS)
 
 @dataclass(slots=True)
 class Prepared:
-    """A task ready to be written: `when` is the slot as the assign script takes it, `delay` its jitter in ms."""
+    """A task ready to be written.
+
+    `when` is the slot as the assign script takes it, `delay` its jitter in ms, `size` about the bytes on the wire.
+    """
 
     id: bytes
     when: str
     delay: int
     body: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.id) + len(self.body) + 32
+    size: int
 
 
 def encode_id(task_id: object, owner: str) -> bytes:
@@ -161,7 +161,8 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
     if definition.jitter:
         delay = definition.delay(raw_id.decode(), now_ms() if slot is None else slot)
     payload = encode_payload(task.serialize(), owner, max_payload_bytes)
-    return Prepared(raw_id, when, delay, recipe.head + payload + recipe.tail)
+    body = recipe.head + payload + recipe.tail
+    return Prepared(raw_id, when, delay, body, len(raw_id) + len(body) + 32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -42,7 +42,7 @@ class AsyncLock(HeldLock):
 
 def new_holder() -> str:
     """A name that nobody else can know."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def check_name(name: object) -> str:

@@ -15,6 +15,7 @@ from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
 from .errors import AssignFailed, InvalidTask, PartitionUnavailable, SchedulerError, TaskChanged, TopologyMismatch
 from .model import AssignResult
 from .options import Options
+from .partition import partition_of
 from .reading import Reading
 from .record import parse_header, split_record
 from .schedule import CENTURY_MS, parse_duration, parse_execute_on
@@ -289,13 +290,14 @@ class Operations(Reading):
 
     def assign_calls(self, batch: Sequence[Prepared]) -> Iterator[tuple[Command, list[Prepared]]]:
         """The calls that assign tasks of different ids, and what each of them carries."""
-        homes: dict[Partition, list[Prepared]] = {}
+        shares: dict[int, list[Prepared]] = {}
+        partitions = self._layout.partitions
         for task in batch:
-            homes.setdefault(self._layout.home(task.id), []).append(task)
+            shares.setdefault(partition_of(task.id, len(partitions)), []).append(task)
         operation = self._world.token()
-        for home, tasks in homes.items():
+        for number, tasks in shares.items():
             for chunk in _chunks(tasks):
-                yield self._assign(home, chunk, operation), chunk
+                yield self._assign(partitions[number], chunk, operation), chunk
 
 
 @dataclass(slots=True)
@@ -332,7 +334,10 @@ def _require_several(tasks: object, method: str, single: str) -> None:
         raise InvalidTask(method, "tasks", f"is {tasks!r}", f"pass a list or another iterable; for one use {single}")
 
 
-def _chunks(tasks: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+def _chunks(tasks: list[Prepared]) -> Iterator[list[Prepared]]:
+    if len(tasks) <= BATCH_TASKS and sum([task.size for task in tasks]) <= BATCH_BYTES:  # mostly
+        yield tasks
+        return
     chunk: list[Prepared] = []
     size = 0
     for task in tasks:

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .errors import InvalidOptions
 
@@ -384,6 +383,9 @@ def _from_url(url: str) -> Instance:
 
 
 def _from_server_url(url: str, scheme: str) -> Instance:
+    # Here, because it takes two milliseconds to import.
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
     parts = urlsplit(url)
     settings: dict[str, Any] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -1,4 +1,4 @@
-"""The least that ``asyncio.gather`` over single calls can cost: each call waits for a future, and nothing is stored."""
+"""What ``asyncio.gather`` over coroutines costs by itself: each waits for a future, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..adapter import Description, Item
 
 DESCRIPTION = Description(
-    (), "futures of the event loop of the standard library, all set in its next turn", "none", "no"
+    (), "coroutines on the event loop of the standard library, whose futures are all set in its next turn", "none", "no"
 )
 run = asyncio.run
 

@@ -53,10 +53,9 @@ NOTHING = object()
 
 def reader() -> Any:
     """Takes replies apart; errors of a server are given, not raised, as the exceptions that redis-py has for them."""
-    import redis.connection
+    from redis._parsers import BaseParser
 
-    parser: Any = redis.connection
-    return hiredis.Reader(replyError=parser.BaseParser.parse_error, notEnoughData=NOTHING)
+    return hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=NOTHING)
 
 
 def has_errors(replies: Iterable[Any]) -> bool:

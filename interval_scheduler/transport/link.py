@@ -54,6 +54,8 @@ class Link:
 class _SocketLink(Link):
     """Speaks on the socket of a connection itself. Its timeout is the one that redis-py was given."""
 
+    is_open = True
+
     def __init__(self, connection: Any, plug: socket.socket) -> None:
         super().__init__(connection)
         self.send = plug.sendall  # type: ignore[method-assign,assignment]
@@ -71,6 +73,10 @@ class _SocketLink(Link):
         if isinstance(reply, Exception):
             answers.raise_lost([reply])
         return reply
+
+    def close(self) -> None:
+        self.is_open = False
+        super().close()
 
 
 def response(connection: Any) -> Any:
