@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from tests.tasks import Job, Recorder, Uniform, after, eventually
 @pytest.fixture
 def secure(server_binary: Binary, tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
     """A server that speaks TLS, and its URL."""
+    # It stops at the first setting that it does not know, and names it.
+    settings = "tls-port 0\nno-such-setting 0\n"
+    refusal = subprocess.run(
+        [server_binary.path, "-"],
+        input=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=10,
+    ).stdout
+    assert "no-such-setting 0" in refusal or "tls-port 0" in refusal, refusal
+    if "no-such-setting 0" not in refusal:
+        pytest.skip(f"{server_binary} was built without TLS")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -29,12 +43,7 @@ def secure(server_binary: Binary, tmp_path: Path) -> Iterator[tuple[RedisServer,
         "tls-auth-clients": "no",
         "appendonly": "yes",
     }
-    try:
-        server = RedisServer(server_binary, options)
-    except RuntimeError as error:
-        if "tls-port" not in str(error):
-            raise
-        pytest.skip(f"{server_binary} was built without TLS")
+    server = RedisServer(server_binary, options)
     yield server, f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
     server.stop()
 
