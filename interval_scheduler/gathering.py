@@ -44,7 +44,9 @@ class Gathering:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._waiting: list[tuple[Prepared, Assignment]] = []
+        self._prepared: list[Prepared] = []
+        # Apart, because a pair for each would be one more object for the garbage collector to look after.
+        self._futures: list[Assignment] = []
 
     def assign(
         self, operations: Operations, task: object, loop: asyncio.AbstractEventLoop
@@ -61,29 +63,42 @@ class Gathering:
         except Exception as error:
             return _raise(error)
         future = Assignment(loop=loop)
-        if not self._waiting:
+        if not self._prepared:
             loop.call_soon(self.send, operations)
-        self._waiting.append((prepared, future))
-        if len(self._waiting) >= STREAM_TASKS:
-            self.send(operations)  # servers work on these while more come
+        self._prepared.append(prepared)
+        self._futures.append(future)
+        if len(self._prepared) >= STREAM_TASKS:
+            self._put(operations)
+            self._transport.stream()  # servers work on these while more come
         return future
 
     def send(self, operations: Operations) -> None:
         """Sends what was gathered so far: what another call must not overtake."""
-        waiting, self._waiting = self._waiting, []
-        while waiting:
-            # No id may come twice in a call: the second one updates the first one, in a call after it.
-            round_of: dict[bytes, tuple[Prepared, Assignment]] = {}
-            waiting = [entry for entry in waiting if round_of.setdefault(entry[0].id, entry) is not entry]
-            for command, content in operations.assign_calls([prepared for prepared, _ in round_of.values()]):
-                futures = [round_of[prepared.id][1] for prepared in content]
-                self._transport.put(command, partial(_hand_out, operations, content, futures))
+        self._put(operations)
         self._transport.flush()
+
+    def _put(self, operations: Operations) -> None:
+        prepared, futures = self._prepared, self._futures
+        self._prepared, self._futures = [], []
+        while prepared:
+            # No id may come twice in a call: the second one updates the first one, in a call after it.
+            future_of: dict[bytes, Assignment] = {}
+            batch: list[Prepared] = []
+            again: list[tuple[Prepared, Assignment]] = []
+            for task, future in zip(prepared, futures, strict=True):
+                if future_of.setdefault(task.id, future) is future:
+                    batch.append(task)
+                else:
+                    again.append((task, future))
+            for command, content in operations.assign_calls(batch):
+                waiting = [future_of[task.id] for task in content]
+                self._transport.put(command, partial(_hand_out, operations, content[0].id, waiting))
+            prepared, futures = [task for task, _ in again], [future for _, future in again]
 
 
 def _hand_out(
     operations: Operations,
-    content: Sequence[Prepared],
+    task_id: bytes,
     futures: Sequence[Assignment],
     outcome: list[Reply] | Exception,
 ) -> None:
@@ -91,7 +106,7 @@ def _hand_out(
     try:
         if isinstance(outcome, Exception):
             raise outcome
-        created = operations.assigned(content, outcome[0])
+        created = operations.assigned(task_id, outcome[0])
     except Exception as error:
         for future in futures:
             if not future.done():

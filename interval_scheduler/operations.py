@@ -123,7 +123,7 @@ class Operations(Reading):
         if not stream.batches[0].calls:
             stream.batches.popleft()
         try:
-            created = self.assigned(content, reply).count(True)
+            created = self.assigned(content[0].id, reply).count(True)
         except (PartitionUnavailable, TopologyMismatch) as error:
             stream.failure = error
             unknown = isinstance(error, PartitionUnavailable) and error.unknown_outcome
@@ -258,13 +258,13 @@ class Operations(Reading):
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def assigned(self, content: Sequence[Prepared], reply: Reply) -> list[bool]:
-        """Which tasks of a call are new.
+    def assigned(self, task_id: bytes, reply: Reply) -> list[bool]:
+        """Which tasks of a call are new; `task_id` is any of them.
 
         Raises:
             PartitionUnavailable, TopologyMismatch: where the call failed.
         """
-        return [answer == ord("c") for answer in self._answer(self._layout.home(content[0].id), reply)[2]]
+        return [answer == ord("c") for answer in self._answer(self._layout.home(task_id), reply)[2]]
 
     def prepare(self, task: object) -> Prepared:
         """A task, checked whole and encoded.

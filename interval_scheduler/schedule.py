@@ -15,7 +15,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -373,7 +372,11 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
         seconds = _finite(value, owner, field, fix)
         # A float stands for the shortest decimal that reads back as it; what differs from that, and what is below a
         # microsecond, is noise and not a later time.
-        exact = Decimal(float.__repr__(seconds)) if isinstance(seconds, float) else seconds
+        exact: Any = seconds
+        if isinstance(seconds, float):
+            from decimal import Decimal  # here, because it is rarely needed, and takes a while to import
+
+            exact = Decimal(float.__repr__(seconds))
         microseconds = round(exact * 1_000_000)
         negative = seconds < 0
     milliseconds = -(-microseconds // 1000)
@@ -396,6 +399,8 @@ def _ceil_quickly(seconds: float) -> int:
         milliseconds = microseconds // 1000.0
         if 2.0 <= microseconds - milliseconds * 1000.0 <= 998.0:
             return int(milliseconds) + 1
+        if seconds == seconds // 1.0:
+            return int(seconds) * 1000
     return 0
 
 

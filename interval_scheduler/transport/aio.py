@@ -25,6 +25,8 @@ Done = Callable[["list[Reply] | Exception"], None]
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes one write may carry, so that a flood of calls neither grows a buffer nor delays an answer without end."""
+MOST_EXTENSIONS = 16
+"""How often a round trip may be extended while it is under way: until its end nobody hears of it."""
 
 
 class AsyncTransport:
@@ -66,6 +68,11 @@ class AsyncTransport:
         """Sends what was put, and what else waits for the end of this turn of the loop."""
         for lane in self._lanes.values():
             lane.flush()
+
+    def stream(self) -> None:
+        """`flush` that does not wait for the end of what is under way: servers work on a part of many calls."""
+        for lane in self._lanes.values():
+            lane.stream()
 
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
@@ -144,7 +151,10 @@ class _Lane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
         self._woken = False
-        self._under_way: Sequence[_Call] = ()
+        self._under_way: list[_Call] = []
+        self._commands: list[Command] = []
+        self._extensions = 0
+        """How often what is under way may still be extended."""
         self._mending: asyncio.Task[None] | None = None
         self._pool: Any = None
         self._wire: Wire | None = None
@@ -171,11 +181,20 @@ class _Lane:
         self._woken = False
         if self._under_way or self.closing or not self._queue:
             return
-        batch = self._under_way = self._next_batch()
+        self._under_way = self._next_batch()
         if self._is_ready():
-            self._exchange(batch)
+            self._exchange()
         else:
-            self._mend(self._deliver(batch))
+            self._mend(self._deliver(self._under_way))
+
+    def stream(self) -> None:
+        """Sends what is queued behind what is under way, as a part of it, where that can be."""
+        if not self._under_way:
+            self.flush()
+        elif self._extensions and self._queue and self._is_ready():
+            known = self._scripts | {command.script for command in self._commands}
+            if all(command.script in known for call in self._queue for command in call.commands):
+                self._extend()
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
@@ -190,32 +209,46 @@ class _Lane:
         return self._wire is not None and self._wire.is_open and self._opened_at == self._trust.losses
 
     def _finished(self) -> None:
-        self._under_way = ()
+        self._under_way = []
         self.flush()
 
     # -- where all is well -------------------------------------------------------------------------------------------
 
-    def _exchange(self, batch: Sequence[_Call]) -> None:
+    def _exchange(self) -> None:
         assert self._wire is not None
-        commands, ahead, packed = self._packed(batch)
-        self._wire.exchange(packed, ahead + len(commands), partial(self._answered, batch, commands, ahead))
+        commands, ahead, packed = self._packed(self._under_way)
+        self._commands = commands
+        # A lone command may still have to bring its script, and nothing may overtake it.
+        self._extensions = MOST_EXTENSIONS if len(commands) > 1 else 0
+        self._wire.exchange(packed, ahead + len(commands), partial(self._answered, ahead))
 
-    def _packed(self, batch: Sequence[_Call]) -> tuple[Sequence[Command], int, bytes]:
+    def _extend(self) -> None:
+        assert self._wire is not None
+        batch = self._next_batch()
+        commands = [command for call in batch for command in call.commands]
+        if self._wire.extend(b"".join([call.packed for call in batch]), len(commands)):
+            self._under_way += batch
+            self._commands += commands
+            self._extensions -= 1
+        else:
+            self._queue.extendleft(reversed(batch))
+
+    def _packed(self, batch: Sequence[_Call]) -> tuple[list[Command], int, bytes]:
         """What a batch consists of, how many scripts are loaded ahead of it, and the bytes of both."""
         if len(batch) == 1 and len(batch[0].commands) == 1:
             # A lone command need not carry its script: nothing can overtake it.
-            return batch[0].commands, 0, batch[0].packed
+            return [*batch[0].commands], 0, batch[0].packed
         commands = [command for call in batch for command in call.commands]
         # One that is unknown would be carried out after those behind it. In order, so that simulations repeat.
         scripts = dict.fromkeys(command.script for command in commands)
         ahead = [script for script in scripts if script not in self._scripts]
         return commands, len(ahead), b"".join([*map(answers.pack_load, ahead), *(call.packed for call in batch)])
 
-    def _answered(
-        self, batch: Sequence[_Call], commands: Sequence[Command], ahead: int, outcome: list[Any] | BaseException
-    ) -> None:
+    def _answered(self, ahead: int, outcome: list[Any] | BaseException) -> None:
+        batch, commands, self._extensions = self._under_way, self._commands, 0
         if isinstance(outcome, asyncio.CancelledError):
             self._abandon(batch)
+            self._finished()
         elif isinstance(outcome, Exception):
             self._mend(self._recover(batch, outcome))
         elif isinstance(outcome, list):

@@ -32,6 +32,9 @@ class Wire(Protocol):
         """Sends packed commands and reads `count` replies; `done` is called once, on the loop, unless it is closed
         first."""
 
+    def extend(self, packed: bytes, count: int) -> bool:
+        """Adds commands to the exchange that is under way; whether this wire can."""
+
     async def close(self) -> None:
         """Gives the connection up. Nobody is told."""
 
@@ -78,6 +81,11 @@ class _StreamWire(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard + ANSWER_SECONDS, self._look)
         self._stream.write(packed)
+
+    def extend(self, packed: bytes, count: int) -> bool:
+        self._count += count
+        self._stream.write(packed)
+        return True
 
     def _look(self) -> None:
         self._timer = None
@@ -139,6 +147,9 @@ class _CallWire:
         self._done = done
         self._task = asyncio.get_running_loop().create_task(self._exchange(packed, count))
         self._task.add_done_callback(self._ended)
+
+    def extend(self, packed: bytes, count: int) -> bool:
+        return False
 
     async def _exchange(self, packed: bytes, count: int) -> list[Any]:
         await self._connection.send_packed_command([packed], check_health=False)

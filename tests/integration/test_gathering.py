@@ -18,6 +18,7 @@ from interval_scheduler import (
     PartitionUnavailable,
 )
 from tests.integration.conftest import storage
+from tests.proxy import Proxy
 from tests.servers import RedisServer
 from tests.tasks import Job, after, eventually
 
@@ -229,3 +230,50 @@ class TestWhatAssignTaskGives:
         async with AsyncScheduler(server.url, namespace="alone") as made:
             await made.start_task_accept()
             yield made
+
+
+class TestFlood:
+    """So many calls in one turn that the first are sent while the last are still being made."""
+
+    COUNT = 30_000
+
+    def flood(self, scheduler: AsyncScheduler) -> asyncio.Future[list[bool]]:
+        return asyncio.gather(*(scheduler.assign_task(Job(f"{n}", after(3600))) for n in range(self.COUNT)))
+
+    async def test_each_call_gets_its_own_answer(self, server: RedisServer) -> None:
+        async with AsyncScheduler(server.url, namespace="flood") as scheduler:
+            await scheduler.start_task_accept()
+            await scheduler.assign_tasks(Job(f"{n}", after(3600)) for n in range(0, self.COUNT, 3))
+            assert await self.flood(scheduler) == [n % 3 != 0 for n in range(self.COUNT)]
+            assert await scheduler.task_size() == self.COUNT
+
+    @pytest.mark.parametrize("skip", [0, 70, 250])
+    async def test_where_the_connection_breaks_under_it_all_is_sent_again(self, server: RedisServer, skip: int) -> None:
+        proxy = Proxy(server.port)
+        try:
+            async with AsyncScheduler(proxy.url, namespace="flood") as scheduler:
+                await scheduler.start_task_accept()
+                lost = proxy.lose_replies("assign", skip=skip)
+                assert await self.flood(scheduler) == [True] * self.COUNT, "a repeat gets the first answer"
+                assert lost.lost == 1
+                assert await scheduler.task_size() == self.COUNT
+        finally:
+            proxy.stop()
+
+    async def test_where_scripts_are_forgotten_they_are_brought_again(self, server: RedisServer, admin: Any) -> None:
+        async with AsyncScheduler(server.url, namespace="flood") as scheduler:
+            await scheduler.start_task_accept()
+            await scheduler.assign_tasks(Job(f"before {n}", after(3600)) for n in range(100))
+            admin.script_flush()
+            assert await self.flood(scheduler) == [True] * self.COUNT
+
+    async def test_where_the_server_is_gone_everybody_hears_of_it(self, server: RedisServer) -> None:
+        async with AsyncScheduler(server.url, namespace="flood") as scheduler:
+            await scheduler.start_task_accept()
+            await scheduler.assign_task(Job("warm", after(3600)))
+            server.kill()
+            calls = [scheduler.assign_task(Job(f"{n}", after(3600))) for n in range(self.COUNT)]
+            told = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+            assert all(isinstance(error, PartitionUnavailable) for error in told)
+            server.start()
+            assert await self.flood(scheduler) == [True] * self.COUNT
