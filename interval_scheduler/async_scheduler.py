@@ -118,7 +118,10 @@ class AsyncScheduler(BaseScheduler):
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def assign_task(self, task: Task, if_version: str | None = None) -> Coroutine[Any, Any, bool]:
-        """See `Scheduler.assign_task`. Use it like any coroutine; it may be sent before it is awaited."""
+        """See `Scheduler.assign_task`. Use it like any coroutine; only ``asyncio.wait`` wants it in a task.
+
+        It leaves in this turn of the loop, with all others that are called in it, awaited or not.
+        """
         operations, loop = self._engine.operations, asyncio._get_running_loop()
         if self._accepting and if_version is None and operations is not None and loop is not None:
             return self._gathering.assign(operations, task, loop)
