@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
     from .worker.worker import Confirm
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _coroutine_function(function: F) -> F:
+    """Marks what gives something like a coroutine: frameworks would call it in a thread, and drop what it gives."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
 
 
 class AsyncScheduler(BaseScheduler):
@@ -37,6 +48,7 @@ class AsyncScheduler(BaseScheduler):
         super().__init__(options, logger, world=world, **fields)
         self._transport = AsyncTransport(self._engine.endpoints)
         self._gathering = Gathering(self._transport)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._joining = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._stopped = asyncio.Event()
@@ -117,13 +129,17 @@ class AsyncScheduler(BaseScheduler):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
+    @_coroutine_function
     def assign_task(self, task: Task, if_version: str | None = None) -> Coroutine[Any, Any, bool]:
         """See `Scheduler.assign_task`. Use it like any coroutine; only ``asyncio.wait`` wants it in a task.
 
         It leaves in this turn of the loop, with all others that are called in it, awaited or not.
         """
-        operations, loop = self._engine.operations, asyncio._get_running_loop()
-        if self._accepting and if_version is None and operations is not None and loop is not None:
+        operations, loop = self._engine.operations, self._loop
+        # In another thread it may be made for this loop, and given to it afterwards.
+        if loop is None or asyncio._get_running_loop() is not loop:
+            return self._assign_task(task, if_version)
+        if operations is not None and self._accepting and if_version is None:
             return self._gathering.assign(operations, task, loop)
         return self._assign_task(task, if_version)
 
@@ -291,6 +307,7 @@ class AsyncScheduler(BaseScheduler):
             if operations is None:
                 layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
+                self._loop = asyncio.get_running_loop()
                 greetings = self._engine.continuity.greetings()
                 for greeting, reply in zip(greetings, await self._transport.execute(greetings), strict=True):
                     self._engine.continuity.greeted(greeting, reply)

@@ -31,11 +31,14 @@ class Assignment(asyncio.Future[bool]):
 
     def throw(self, *error: Any) -> Any:
         if self._steps is None:
+            self.cancel()  # whoever drives this ends before it began to wait, and will never ask what came of it
             self._steps = self.__await__()
         return self._steps.throw(*error)
 
     def close(self) -> None:
-        if self._steps is not None:
+        if self._steps is None:
+            self.cancel()
+        else:
             self._steps.close()
 
 

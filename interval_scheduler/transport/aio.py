@@ -102,7 +102,7 @@ class AsyncTransport:
     async def close(self) -> None:
         """Lets go of every connection. What waits for a reply is told that it may not come."""
         self._closed = True
-        for lane in self._lanes.values():
+        for lane in list(self._lanes.values()):  # who calls meanwhile is refused by a lane, maybe a new one
             await lane.close()
 
 
@@ -246,18 +246,21 @@ class _Lane:
 
     def _answered(self, ahead: int, outcome: list[Any] | BaseException) -> None:
         batch, commands, self._extensions = self._under_way, self._commands, 0
-        if isinstance(outcome, asyncio.CancelledError):
-            self._abandon(batch)
-            self._finished()
-        elif isinstance(outcome, Exception):
-            self._mend(self._recover(batch, outcome))
-        elif isinstance(outcome, list):
+        if isinstance(outcome, list):
             replies = outcome[ahead:] if ahead else outcome
             if answers.has_errors(outcome):
                 self._mend(self._sort_out(batch, commands, replies))
-            else:
+                return
+            try:
                 self._hand_out(batch, commands, replies)
+            finally:  # a callback for lost data may raise on purpose, to end the program
+                self._abandon(batch)
                 self._finished()
+        elif isinstance(outcome, Exception):
+            self._mend(self._recover(batch, outcome))
+        else:
+            self._abandon(batch)
+            self._finished()
 
     def _hand_out(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Reply]) -> None:
         self._scripts.update(command.script for command in commands)
@@ -324,7 +327,12 @@ class _Lane:
         assert self._wire is not None
         outcome: asyncio.Future[list[Any] | BaseException] = self._loop.create_future()
         self._wire.exchange(packed, count, outcome.set_result)
-        replies = await outcome
+        try:
+            replies = await outcome
+        except BaseException:
+            # Cancelled: the replies are still to come, and would be taken for those to what is sent next.
+            await self._disconnect()
+            raise
         if isinstance(replies, BaseException):
             raise replies
         return replies
@@ -390,7 +398,11 @@ class _Lane:
             raise
         self._wire = open_wire(connection)
         if greeting is not None:
-            await self._greet(greeting)
+            try:
+                await self._greet(greeting)
+            except BaseException:
+                await self._disconnect()
+                raise
 
     async def _meet(self, connection: Any) -> Command | None:
         """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
@@ -405,6 +417,8 @@ class _Lane:
         answer: asyncio.Future[list[Reply]] = self._loop.create_future()
         await self._ask([_Call([greeting], partial(_resolve, answer))])
         [reply] = await answer
+        if self._wire is None:
+            raise reply  # a replica answered
         self._endpoint.continuity.greeted(greeting, reply)
 
     async def _lost(self) -> None:

@@ -221,7 +221,11 @@ class _Line:
         opened = link(connection)
         opened.opened_at, opened.run_id = losses, run_id
         if greeting is not None:
-            self._greet(opened, greeting)
+            try:
+                self._greet(opened, greeting)
+            except BaseException:
+                opened.close()
+                raise
         return opened
 
     def _meet(self, connection: Any) -> tuple[str, Command | None]:
@@ -235,6 +239,8 @@ class _Line:
         assert self._endpoint.continuity is not None
         connection.send(answers.pack(greeting))
         [reply] = self._exchange([greeting], connection)
+        if not connection.is_open:
+            raise reply  # a replica answered
         self._endpoint.continuity.greeted(greeting, reply)
 
     def close(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis
+from starlette.background import BackgroundTask
 
 from interval_scheduler import (
     AssignFailed,
@@ -224,6 +227,39 @@ class TestWhatAssignTaskGives:
             await asyncio.wait_for(called, 1)
         server.resume()
         assert await scheduler.assign_task(Job("b", after(3600))) is True
+
+    async def test_another_loop_may_make_it_and_give_it_to_this_one(self, scheduler: AsyncScheduler) -> None:
+        here = asyncio.get_running_loop()
+
+        async def elsewhere() -> bool:
+            call = scheduler.assign_task(Job("from another loop", after(3600)))
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, here))
+
+        assert await asyncio.to_thread(asyncio.run, elsewhere()) is True
+
+    async def test_frameworks_take_it_for_what_a_coroutine_function_gives(self, scheduler: AsyncScheduler) -> None:
+        """Those that ask would call a plain function in a thread, and drop what it gives."""
+        assert asyncio.iscoroutinefunction(scheduler.assign_task)
+        await BackgroundTask(scheduler.assign_task, Job("in the background", after(3600)))()
+        assert await scheduler.is_scheduled("in the background")
+        double = mock.create_autospec(AsyncScheduler)
+        await double.assign_task(Job("nowhere"))
+
+    async def test_a_task_cancelled_before_it_began_asks_for_nothing(
+        self, scheduler: AsyncScheduler, server: RedisServer
+    ) -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        server.kill()
+        called = asyncio.create_task(scheduler.assign_task(Job("a", after(3600))))
+        called.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await called
+        with pytest.raises(PartitionUnavailable):
+            await scheduler.assign_task(Job("b", after(3600)))
+        del called
+        gc.collect()
+        assert complaints == []
 
     @pytest.fixture
     async def scheduler(self, server: RedisServer) -> AsyncIterator[AsyncScheduler]:

@@ -1,0 +1,192 @@
+"""What a server says at the wrong moment, and what callers do: said by a peer that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import hiredis
+import pytest
+
+from interval_scheduler import PartitionUnavailable
+from interval_scheduler.commands import Command, Partition
+from interval_scheduler.continuity import Continuity
+from interval_scheduler.options import Instance
+from interval_scheduler.scripts import script
+from interval_scheduler.transport.aio import AsyncTransport
+from interval_scheduler.transport.blocking import BlockingTransport
+from interval_scheduler.transport.endpoint import Endpoint
+from tests.tasks import eventually
+
+INFO = b"$12\r\nrun_id:abcde\r\n"
+OK = b"*1\r\n$2\r\nok\r\n"
+Say = Callable[[str, bytes], Awaitable[bytes]]
+
+
+class Peer:
+    """Speaks as a server: `say(script, argument)` gives what it answers to the call of a script."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.heard: list[str] = []
+        self.opened: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened.append(writer)
+        frames = hiredis.Reader()
+        names = {script(name).sha.encode(): name for name in ("lock", "greet")}
+        try:
+            while data := await reader.read(65536):
+                frames.feed(data)
+                while (command := frames.gets()) is not False:
+                    answer = b"+OK\r\n"
+                    if command[0] == b"INFO":
+                        answer = INFO
+                    elif command[0] == b"EVALSHA":
+                        self.heard.append(names[command[1]])
+                        answer = await self.say(names[command[1]], command[-1])
+                    writer.write(answer)
+        except ConnectionError:
+            return  # a client that gave up
+        finally:
+            writer.close()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in self.opened:
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    def endpoint(self, *, greets: bool = False) -> Endpoint:
+        endpoint = Endpoint(Instance("peer", "redis", {"host": "127.0.0.1", "port": self.port}))
+        if greets:
+            endpoint.continuity = Continuity(lambda *_: None)
+            endpoint.continuity.watch([Partition(0, "peer", "{x:0}:meta")])
+        return endpoint
+
+
+def command(argument: str) -> Command:
+    return Command("peer", script("lock"), ("key",), (argument,), repeatable=True)
+
+
+async def echo(_script: str, argument: bytes) -> bytes:
+    """What was asked, some time later."""
+    await asyncio.sleep(0.05)  # the way back
+    return b"*1\r\n$%d\r\n%b\r\n" % (len(argument), argument)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    made = Peer(echo)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def transport(peer: Peer) -> AsyncIterator[AsyncTransport]:
+    made = AsyncTransport({"peer": peer.endpoint()})
+    yield made
+    await made.close()
+
+
+async def test_after_a_cancelled_task_of_the_transport_nobody_gets_the_answer_of_another(
+    peer: Peer, transport: AsyncTransport
+) -> None:
+    """As at the end of a loop, which cancels all tasks: here the one that opened the connection, and waits on it."""
+    before = asyncio.all_tasks()
+    first = asyncio.create_task(transport.execute([command("one")]))
+    await eventually(lambda: peer.heard)
+    for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
+        if "Peer" not in repr(task):
+            task.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await transport.execute([command("two")]) == [[b"two"]]
+    assert await transport.execute([command("three")]) == [[b"three"]]
+
+
+async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None:
+    """A server that loads its data answers INFO, and nothing else."""
+
+    async def loading(_script: str, _argument: bytes) -> bytes:
+        return b"-LOADING Redis is loading the dataset in memory\r\n"
+
+    async def loaded(name: str, _argument: bytes) -> bytes:
+        return b"*3\r\n$2\r\nok\r\n$1\r\n1\r\n$7\r\nabcde:1\r\n" if name == "greet" else OK
+
+    transport = AsyncTransport({"peer": peer.endpoint(greets=True)})
+    peer.say = loading
+    for _ in range(3):
+        [failure] = await transport.execute([command("one")])
+        assert isinstance(failure, PartitionUnavailable)
+        assert not failure.unknown_outcome
+    assert set(peer.heard) == {"greet"}
+    peer.say = loaded
+    peer.heard.clear()
+    assert await transport.execute([command("two")]) == [[b"ok"]]
+    assert peer.heard == ["greet", "lock"]
+    await transport.close()
+    await eventually(lambda: all(writer.is_closing() for writer in peer.opened))
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_replica_that_is_greeted_is_not_used(peer: Peer, blocking: bool) -> None:
+    async def replica(_script: str, _argument: bytes) -> bytes:
+        return b"-READONLY You can't write against a read only replica.\r\n"
+
+    peer.say = replica
+    endpoints = {"peer": peer.endpoint(greets=True)}
+    if blocking:
+        line = BlockingTransport(endpoints)
+        [failure] = await asyncio.to_thread(line.execute, [command("one")])
+        line.close()
+    else:
+        lane = AsyncTransport(endpoints)
+        [failure] = await lane.execute([command("one")])
+        await lane.close()
+    assert isinstance(failure, PartitionUnavailable)
+    assert "read only replica" in str(failure)
+    assert not failure.unknown_outcome
+    assert set(peer.heard) == {"greet"}
+
+
+async def test_who_calls_while_it_is_closed_is_refused_and_keeps_nothing_open(
+    peer: Peer, transport: AsyncTransport
+) -> None:
+    await transport.execute([command("one")])
+    hanging = asyncio.create_task(transport.execute([command("two")], lane="settle"))
+    await eventually(lambda: len(peer.heard) == 2)
+    closing = asyncio.create_task(transport.close())
+    late = asyncio.create_task(transport.execute([command("three")], lane="claim"))
+    await closing
+    for failure in (*await hanging, *await late):
+        assert isinstance(failure, PartitionUnavailable)
+    await eventually(lambda: all(writer.is_closing() for writer in peer.opened))
+
+
+async def test_what_a_callback_raises_stops_nobody_else(peer: Peer, transport: AsyncTransport) -> None:
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+
+    def fail(_outcome: object) -> None:
+        raise ZeroDivisionError
+
+    await transport.execute([command("one")])
+    transport.put(command("two"), fail)
+    after = asyncio.create_task(transport.execute([command("three")]))
+    assert await asyncio.wait_for(after, 5) in ([[b"three"]],) or isinstance(after.result()[0], PartitionUnavailable)
+    assert await asyncio.wait_for(transport.execute([command("four")]), 5) == [[b"four"]]
+    assert [type(error) for error in raised] == [ZeroDivisionError]
+
+
+async def test_what_nobody_asked_for_ends_the_connection(peer: Peer, transport: AsyncTransport) -> None:
+    await transport.execute([command("one")])
+    peer.opened[-1].write(OK)
+    await eventually(lambda: peer.opened[-1].is_closing())
+    assert await transport.execute([command("two")]) == [[b"two"]]
+    assert len(peer.opened) == 2
