@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -109,12 +110,14 @@ class AsyncScheduler(BaseScheduler):
             self._stopped.set()
 
         handled = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                loop.add_signal_handler(number, stop)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue  # not the main thread, or a platform without: `stop_task_execute` still ends the wait
-            handled.append(number)
+        # Elsewhere signals do not come, and `stop_task_execute` ends the wait.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                try:
+                    loop.add_signal_handler(number, stop)
+                except NotImplementedError:
+                    break  # how an event loop says that it has no signals, as on Windows
+                handled.append(number)
         try:
             await self._stopped.wait()
         finally:

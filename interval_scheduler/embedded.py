@@ -334,7 +334,7 @@ class EmbeddedServer:
                 raise EmbeddedServerError(
                     f"waited {seconds:g} s for {what} in {self.folder}: {self._log_tail() or 'its log is empty'}"
                 )
-            time.sleep(_PROBE_SECONDS)
+            time.sleep(_PROBE_SECONDS)  # before the next look
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError), (self.folder / "server.log").open("rb") as log:

@@ -72,7 +72,7 @@ class Gathering:
         self._futures.append(future)
         if len(self._prepared) >= STREAM_TASKS:
             self._put(operations)
-            self._transport.stream()  # servers work on these while more come
+            self._transport.flush_ahead()  # servers work on these while more come
         return future
 
     def send(self, operations: Operations) -> None:

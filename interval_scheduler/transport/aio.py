@@ -69,10 +69,10 @@ class AsyncTransport:
         for lane in self._lanes.values():
             lane.flush()
 
-    def stream(self) -> None:
+    def flush_ahead(self) -> None:
         """`flush` that does not wait for the end of what is under way: servers work on a part of many calls."""
         for lane in self._lanes.values():
-            lane.stream()
+            lane.flush_ahead()
 
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
@@ -187,7 +187,7 @@ class _Lane:
         else:
             self._mend(self._deliver(self._under_way))
 
-    def stream(self) -> None:
+    def flush_ahead(self) -> None:
         """Sends what is queued behind what is under way, as a part of it, where that can be."""
         if not self._under_way:
             self.flush()
@@ -347,12 +347,9 @@ class _Lane:
     async def _complete(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Any]) -> None:
         """Hands out replies, once none of them is missing because its script was."""
         answers.raise_lost(replies)
-        missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
+        missing, loads, packed = answers.missing_scripts(commands, replies)
         if missing:
-            # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
-            loads = list(dict.fromkeys(commands[position].script for position in missing))
-            packed = [*map(answers.pack_load, loads), *(answers.pack(commands[position]) for position in missing)]
-            again = (await self._read(b"".join(packed), len(packed)))[len(loads) :]
+            again = (await self._read(packed, loads + len(missing)))[loads:]
             answers.raise_lost(again)
             for position, reply in zip(missing, again, strict=True):
                 replies[position] = reply

@@ -115,6 +115,17 @@ def refused(instance: str, error: Exception) -> PartitionUnavailable:
     return failure
 
 
+def missing_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> tuple[list[int], int, bytes]:
+    """What the server did not carry out for want of a script: the positions, how many scripts, and the bytes of it all.
+
+    Those load the scripts, each once, and then call again. Mostly nothing.
+    """
+    positions = [position for position, reply in enumerate(replies) if is_missing_script(reply)]
+    scripts = list(dict.fromkeys(commands[position].script for position in positions))
+    packed = [*map(pack_load, scripts), *(pack(commands[position]) for position in positions)]
+    return positions, len(scripts), b"".join(packed)
+
+
 def raise_lost(replies: Iterable[Any]) -> None:
     """Raises an answer that stands for the end of a connection: the server is loading, or wants a login again."""
     from redis.exceptions import ConnectionError as RedisConnectionError

@@ -14,7 +14,7 @@ from ..commands import Command, Reply, by_instance
 from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from . import answers
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
-from .link import Link, link, response
+from .link import Link, open_link, response
 
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""
@@ -130,14 +130,10 @@ class _Line:
         """Reads the replies to what was sent."""
         replies = [connection.read() for _ in commands]
         if answers.has_errors(replies):
-            missing = [position for position, reply in enumerate(replies) if answers.is_missing_script(reply)]
+            missing, loads, packed = answers.missing_scripts(commands, replies)
             if missing:
-                # What answers NOSCRIPT was not carried out: load what is missing, and send just those again.
-                scripts = {commands[position].script for position in missing}
-                packed = [answers.pack_load(script) for script in scripts]
-                packed += [answers.pack(commands[position]) for position in missing]
-                connection.send(b"".join(packed))
-                for _ in scripts:
+                connection.send(packed)
+                for _ in range(loads):
                     connection.read()
                 for position in missing:
                     replies[position] = connection.read()
@@ -218,7 +214,7 @@ class _Line:
         except BaseException:
             connection.disconnect()
             raise
-        opened = link(connection)
+        opened = open_link(connection)
         opened.opened_at, opened.run_id = losses, run_id
         if greeting is not None:
             try:

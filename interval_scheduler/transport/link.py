@@ -89,7 +89,7 @@ def response(connection: Any) -> Any:
         return error
 
 
-def link(connection: Any) -> Link:
+def open_link(connection: Any) -> Link:
     """What carries calls over a connection of redis-py that was just opened, and on which nothing is under way."""
     plug = getattr(connection, "_sock", None)
     return _SocketLink(connection, plug) if isinstance(plug, socket.socket) else Link(connection)

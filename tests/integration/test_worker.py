@@ -109,7 +109,7 @@ class TestLeases:
             else:
                 # Blocks this handler's loop as little as the suite allows, in steps shorter than its own waits.
                 for _ in range(4):
-                    time.sleep(0.4)
+                    time.sleep(0.4)  # on purpose, too
             loop_free.set()
 
         await first.start_task_execute(block)
@@ -425,7 +425,7 @@ class TestKilledWorkers:
         await scheduler.assign_tasks(Job(f"innocent{n}") for n in range(40))
         await scheduler.assign_task(Job("killer"))
         # Some work first, so that others are under way when the killer strikes.
-        body = "time.sleep(0.02); os.kill(os.getpid(), signal.SIGKILL) if payload == 'killer' else None"
+        body = "time.sleep(0.02); os.kill(os.getpid(), signal.SIGKILL) if payload == 'killer' else None"  # the work
         for _ in range(12):
             process = worker_process(redis_servers, namespace, log, body, lease_seconds=0.3)
             await _killed_or_done(process, scheduler)
