@@ -7,7 +7,6 @@ trip to each instance it names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -70,25 +69,21 @@ class _NextTurn:
 def drive(
     operation: Operation[T],
     execute: Callable[[Sequence[Command]], list[Reply]],
-    stream: Callable[[], AbstractContextManager[Begin]] | None = None,
+    begin: Begin | None = None,
 ) -> T:
-    """Runs an operation with a blocking `execute`; with `stream`, what it yields `Ahead` is really sent ahead."""
-    with ExitStack() as stack:
-        begin: Begin | None = None
-        try:
-            request = next(operation)
-            while True:
-                if not isinstance(request, Ahead):
-                    request = operation.send(execute(request))
-                elif request.reply is None:
-                    if stream is not None:
-                        begin = begin or stack.enter_context(stream())
-                    request.reply = partial(execute, [request.command]) if begin is None else begin(request.command)
-                    request = operation.send([])
-                else:
-                    request = operation.send(request.reply())
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+    """Runs an operation with a blocking `execute`; with `begin`, what it yields `Ahead` is really sent ahead."""
+    try:
+        request = next(operation)
+        while True:
+            if not isinstance(request, Ahead):
+                request = operation.send(execute(request))
+            elif request.reply is None:
+                request.reply = partial(execute, [request.command]) if begin is None else begin(request.command)
+                request = operation.send([])
+            else:
+                request = operation.send(request.reply())
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 class Calls:
@@ -113,7 +108,7 @@ class Calls:
 
     def _answer(self, home: Partition, reply: Reply) -> list[Any]:
         answer = check(home, reply)
-        self._offsets[home.instance] = int(answer[1]) / 1e6 - self._world.time()
+        self._offsets[home.instance] = answer[1] / 1e6 - self._world.time()
         return answer
 
 

@@ -67,6 +67,11 @@ class Gathering:
             return _raise(error)
         future = Assignment(loop=loop)
         if not self._prepared:
+            home = operations.home(prepared[0])
+            if self._transport.is_calm(home.instance):
+                command = operations.assign_call(home, prepared)
+                self._transport.send(command, partial(_hand_out, operations, prepared[0], (future,)))
+                return future
             loop.call_soon(self.send, operations)
         self._prepared.append(prepared)
         self._futures.append(future)
@@ -77,8 +82,9 @@ class Gathering:
 
     def send(self, operations: Operations) -> None:
         """Sends what was gathered so far: what another call must not overtake."""
-        self._put(operations)
-        self._transport.flush()
+        if self._prepared:
+            self._put(operations)
+            self._transport.flush_ahead()
 
     def _put(self, operations: Operations) -> None:
         prepared, futures = self._prepared, self._futures
@@ -89,13 +95,13 @@ class Gathering:
             batch: list[Prepared] = []
             again: list[tuple[Prepared, Assignment]] = []
             for task, future in zip(prepared, futures, strict=True):
-                if future_of.setdefault(task.id, future) is future:
+                if future_of.setdefault(task[0], future) is future:
                     batch.append(task)
                 else:
                     again.append((task, future))
-            for command, content in operations.assign_calls(batch):
-                waiting = [future_of[task.id] for task in content]
-                self._transport.put(command, partial(_hand_out, operations, content[0].id, waiting))
+            for command, ids in operations.assign_calls(batch):
+                waiting = [future_of[task_id] for task_id in ids]
+                self._transport.put(command, partial(_hand_out, operations, ids[0], waiting))
             prepared, futures = [task for task, _ in again], [future for _, future in again]
 
 

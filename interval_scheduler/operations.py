@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from . import commands
@@ -26,12 +27,16 @@ from .world import World
 CALLS_AT_ONCE = 64
 """Calls under way at the same time."""
 BATCH_BYTES = 1024 * 1024
-"""Most bytes of tasks in one call of a script."""
-STREAM_TASKS = 5000
-"""Tasks that `assign_tasks` checks and sends in one go."""
-STREAM_BYTES = 8 * 1024 * 1024
+"""Most bytes of bodies in one call of a script."""
 STREAM_STRIDE = 64
-"""Tasks that are checked between two calls that are sent."""
+"""Tasks that `assign_tasks` checks between two calls that it sends."""
+STREAM_TASKS = 80 * STREAM_STRIDE
+"""Tasks that it checks and sends in one go, and bytes of bodies."""
+STREAM_BYTES = 8 * 1024 * 1024
+_FIELDS = 4
+"""Entries of a `Prepared`."""
+_BODY = 3
+"""Where its body is among them."""
 CLEAR_STEP = 1000
 REVIVE_STEP = 100
 """Dead letters in one call: their records travel there and back."""
@@ -43,21 +48,24 @@ class Operations(Reading):
     def __init__(self, layout: Layout, options: Options, world: World) -> None:
         super().__init__(layout, world)
         self._options = options
+        # By any instance's clock: which partition a task is for is not known before its id is checked.
+        self.prepare = partial(prepare, max_payload_bytes=options.max_payload_bytes, now_ms=self._now_ms)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def assign_task(self, task: object, if_version: str | None = None) -> Operation[bool]:
         prepared = self.prepare(task)
-        home = self._layout.home(prepared.id)
+        task_id = prepared[0]
+        home = self._layout.home(task_id)
         operation = self._world.token()
         if if_version is not None:
             if not isinstance(if_version, str) or " " in if_version or not if_version.isascii():
                 raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
             operation += f" {if_version}"
-        [reply] = yield [self._assign(home, [prepared], operation)]
+        [reply] = yield [self._assign(home, prepared, operation)]
         answer = self._answer(home, reply)[2]
         if answer == b"x":
-            raise TaskChanged(prepared.id.decode(), if_version or "")
+            raise TaskChanged(task_id.decode(), if_version or "")
         return bool(answer == b"c")
 
     def assign_tasks(self, tasks: Iterable[object]) -> Operation[AssignResult]:
@@ -66,22 +74,23 @@ class Operations(Reading):
         source = iter(tasks)
         carry: Prepared | None = None
         while stream.failure is None:
-            batch: dict[bytes, Prepared] = {} if carry is None else {carry.id: carry}
+            batch: dict[bytes, Prepared] = {} if carry is None else {carry[0]: carry}
             size, carry = 0, None
             try:
                 for task in source:
                     prepared = self.prepare(task)
                     # A second one of an id updates the first one, in the batch after it.
-                    if prepared.id in batch:
+                    if batch.setdefault(prepared[0], prepared) is not prepared:
                         carry = prepared
                         break
-                    batch[prepared.id] = prepared
-                    size += prepared.size
-                    if len(batch) >= STREAM_TASKS or size >= STREAM_BYTES:
+                    size += len(prepared[3])
+                    if size >= STREAM_BYTES:
                         break
-                    # What was checked before is written while this is.
-                    if stream.ready and not len(batch) % STREAM_STRIDE:
-                        yield from self._send(stream)
+                    if not len(batch) % STREAM_STRIDE:
+                        if len(batch) >= STREAM_TASKS:
+                            break
+                        if stream.ready:  # what was checked before is written while this is
+                            yield from self._send(stream)
             except Exception as error:
                 # This batch is not written; those before it are.
                 yield from self._finish(stream)
@@ -98,12 +107,12 @@ class Operations(Reading):
                 yield from self._finish(stream)
             if not batch:
                 break
-            calls = list(self.assign_calls(list(batch.values())))
+            calls = self.assign_calls(batch.values())
             stream.batches.append(_Batch(batch.keys(), len(calls)))
             stream.ready.extend(calls)
         yield from self._finish(stream)
         if carry is not None:
-            stream.not_written.append(carry.id.decode())
+            stream.not_written.append(carry[0].decode())
         stream.check()
         return AssignResult(stream.created, stream.updated)
 
@@ -111,26 +120,26 @@ class Operations(Reading):
         """Sends the next command, and takes the reply to an old one where many are under way."""
         if len(stream.sent) >= CALLS_AT_ONCE:
             yield from self._receive(stream)
-        command, content = stream.ready.popleft()
+        command, ids = stream.ready.popleft()
         ahead = Ahead(command)
-        stream.sent.append((ahead, content))
+        stream.sent.append((ahead, ids))
         yield ahead
 
     def _receive(self, stream: _Stream) -> Operation[None]:
-        ahead, content = stream.sent.popleft()
+        ahead, ids = stream.sent.popleft()
         [reply] = yield ahead
         stream.batches[0].calls -= 1
         if not stream.batches[0].calls:
             stream.batches.popleft()
         try:
-            created = self.assigned(content[0].id, reply).count(True)
+            created = self.assigned(ids[0], reply).count(True)
         except (PartitionUnavailable, TopologyMismatch) as error:
             stream.failure = error
             unknown = isinstance(error, PartitionUnavailable) and error.unknown_outcome
-            (stream.unknown if unknown else stream.not_written).extend(task.id.decode() for task in content)
+            (stream.unknown if unknown else stream.not_written).extend(task_id.decode() for task_id in ids)
         else:
             stream.created += created
-            stream.updated += len(content) - created
+            stream.updated += len(ids) - created
 
     def _finish(self, stream: _Stream) -> Operation[None]:
         """Sends what is ready, and takes all replies."""
@@ -179,7 +188,7 @@ class Operations(Reading):
         if not reply[2]:
             return False
         if len(reply) > 3 and reply[3]:
-            yield from self._settle_confirmed(task_id, reply[3], int(reply[1]) // 1000)
+            yield from self._settle_confirmed(task_id, reply[3], reply[1] // 1000)
         return True
 
     def _settle_confirmed(self, task_id: bytes, record: bytes, now: int) -> Operation[None]:
@@ -258,6 +267,10 @@ class Operations(Reading):
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
+    def home(self, task_id: bytes) -> Partition:
+        """The partition of an id."""
+        return self._layout.home(task_id)
+
     def assigned(self, task_id: bytes, reply: Reply) -> list[bool]:
         """Which tasks of a call are new; `task_id` is any of them.
 
@@ -266,15 +279,6 @@ class Operations(Reading):
         """
         return [answer == ord("c") for answer in self._answer(self._layout.home(task_id), reply)[2]]
 
-    def prepare(self, task: object) -> Prepared:
-        """A task, checked whole and encoded.
-
-        Raises:
-            InvalidTask: naming the wrong member.
-        """
-        # By any instance's clock: which partition it is for is not known before its id is checked.
-        return prepare(task, self._options.max_payload_bytes, self._now_ms)
-
     def _now_ms(self) -> int:
         explicit = self._world.script_now()
         if explicit:
@@ -282,22 +286,27 @@ class Operations(Reading):
         offset = max(self._offsets.values(), default=0.0)
         return math.ceil((self._world.time() + offset) * 1000)
 
-    def _assign(self, home: Partition, batch: Sequence[Prepared], operation: str) -> Command:
-        args: list[Any] = []
-        for task in batch:
-            args += (task.id, task.when, task.delay or "", task.body)
-        return self._call(home, "assign", operation, *args, repeatable=True)
+    def _assign(self, home: Partition, tasks: Sequence[Any], operation: str) -> Command:
+        """The call that assigns tasks which live together: the entries of one `Prepared` after the other."""
+        return self._call(home, "assign", operation, *tasks, repeatable=True)
 
-    def assign_calls(self, batch: Sequence[Prepared]) -> Iterator[tuple[Command, list[Prepared]]]:
-        """The calls that assign tasks of different ids, and what each of them carries."""
-        shares: dict[int, list[Prepared]] = {}
+    def assign_call(self, home: Partition, prepared: Prepared) -> Command:
+        """The call that assigns one task."""
+        return self._assign(home, prepared, self._world.token())
+
+    def assign_calls(self, batch: Iterable[Prepared]) -> list[tuple[Command, list[bytes]]]:
+        """The calls that assign tasks of different ids, and the ids that each of them carries."""
         partitions = self._layout.partitions
+        count = len(partitions)
+        shares: defaultdict[int, list[Any]] = defaultdict(list)
         for task in batch:
-            shares.setdefault(partition_of(task.id, len(partitions)), []).append(task)
+            shares[partition_of(task[0], count)] += task
         operation = self._world.token()
-        for number, tasks in shares.items():
-            for chunk in _chunks(tasks):
-                yield self._assign(partitions[number], chunk, operation), chunk
+        return [
+            (self._assign(partitions[number], chunk, operation), chunk[::_FIELDS])
+            for number, share in shares.items()
+            for chunk in _chunks(share)
+        ]
 
 
 @dataclass(slots=True)
@@ -312,8 +321,8 @@ class _Batch:
 class _Stream:
     """How far `assign_tasks` has come: commands that are checked and not sent, and those without a reply so far."""
 
-    ready: deque[tuple[Command, list[Prepared]]] = field(default_factory=deque)
-    sent: deque[tuple[Ahead, list[Prepared]]] = field(default_factory=deque)
+    ready: deque[tuple[Command, list[bytes]]] = field(default_factory=deque)
+    sent: deque[tuple[Ahead, list[bytes]]] = field(default_factory=deque)
     batches: deque[_Batch] = field(default_factory=deque)
     """What these commands carry, oldest first: replies come in the order of sending."""
 
@@ -334,17 +343,17 @@ def _require_several(tasks: object, method: str, single: str) -> None:
         raise InvalidTask(method, "tasks", f"is {tasks!r}", f"pass a list or another iterable; for one use {single}")
 
 
-def _chunks(tasks: list[Prepared]) -> Iterator[list[Prepared]]:
-    if len(tasks) <= BATCH_TASKS and sum([task.size for task in tasks]) <= BATCH_BYTES:  # mostly
+def _chunks(tasks: list[Any]) -> Iterator[list[Any]]:
+    """Parts of what one call would carry, none of them too long or too large: entries of `Prepared`, as given."""
+    longest = _FIELDS * BATCH_TASKS
+    if len(tasks) <= longest and sum(map(len, tasks[_BODY::_FIELDS])) <= BATCH_BYTES:  # mostly
         yield tasks
         return
-    chunk: list[Prepared] = []
-    size = 0
-    for task in tasks:
-        if chunk and (len(chunk) >= BATCH_TASKS or size + task.size > BATCH_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(task)
-        size += task.size
-    if chunk:
-        yield chunk
+    start = size = 0
+    for at in range(0, len(tasks), _FIELDS):
+        more = len(tasks[at + _BODY])
+        if at > start and (at - start >= longest or size + more > BATCH_BYTES):
+            yield tasks[start:at]
+            start, size = at, 0
+        size += more
+    yield tasks[start:]

@@ -198,7 +198,9 @@ class Scheduler(BaseScheduler):
             AssignFailed: an instance could not be reached; repeating everything is safe.
         """
         self._require_accepting()
-        return self._run(self._operations.assign_tasks(tasks))
+        operation = self._operations.assign_tasks(tasks)
+        with self._transport.stream() as begin:
+            return drive(operation, self._transport.execute, begin)
 
     def post(self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0) -> str:
         """Schedules a one-off task `delay` from now and returns its id, made up (32 letters) where none is given.
@@ -409,7 +411,7 @@ class Scheduler(BaseScheduler):
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
-        return drive(operation, self._transport.execute, self._transport.stream)
+        return drive(operation, self._transport.execute)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         self._notice_fork()

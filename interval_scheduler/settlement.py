@@ -20,7 +20,7 @@ from .record import (
     UNCONFIRMED_LAPSE,
     Header,
 )
-from .schedule import latest_slot, missed_slots, next_slot, next_slot_after
+from .schedule import Schedule, latest_slot, missed_slots, next_slot, next_slot_after
 
 MAX_STRIKES = 5
 """Claims of one occurrence that may lapse without a report before it is taken for what kills its workers."""
@@ -161,17 +161,19 @@ GONE = Settlement(None)
 
 def is_over(header: Header, definition: Definition, outcome: Outcome) -> bool:
     """Whether `settle` comes to `GONE` without more thought, as for nearly every one-off task."""
-    return (
-        outcome.end is End.DONE
-        and definition.schedule is None
-        and not (header.flags or header.follow)
-        and outcome.successor is None
-    )
+    return definition.schedule is None and _went_plainly(header, outcome)
+
+
+def _went_plainly(header: Header, outcome: Outcome) -> bool:
+    """Whether a run ended well, and nobody asked for anything else to follow, as for nearly every run."""
+    return outcome.end is End.DONE and not (header.flags or header.follow) and outcome.successor is None
 
 
 def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     """What to write at the end of a run. `random`, from [0, 1), spreads retries."""
     header, definition = live.header, live.definition
+    if live.was_recurring and definition.schedule is not None and _went_plainly(header, outcome):
+        return Settlement(_at(live, _next_slot(live, definition.schedule)), _forgiven(definition))
     if outcome.end is End.UNREAD:
         due = max(header.due, now + outcome.delay)
         return Settlement(header.moved(state=RETRYING, token=0, slot=header.grid, due=due))
@@ -196,8 +198,7 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     following = _following(live)
     if RUN_NOW in header.flags:
         following = _extra_first(following, header, now)
-    body = with_error(definition, None) if following is not None and definition.error else b""
-    return Settlement(following, body, dead)
+    return Settlement(following, b"" if following is None else _forgiven(definition), dead)
 
 
 def supersedes(header: Header, slot: int, recurs: bool) -> bool:
@@ -248,12 +249,21 @@ def _following(live: Live) -> Header | None:
         return _at(live, time)
     if schedule is None:
         return Header(SCHEDULED, time, header.revision, 0, time) if kind == ">" else None
-    # One catch-up run makes up for everything that was due when it was claimed.
-    reference = live.claimed_at if definition.misfire == "coalesce" else live.slot
-    slot = next_slot_after(schedule, live.slot, reference)
+    slot = _next_slot(live, schedule)
     if kind == ">":
         return Header(SCHEDULED, time, header.revision, 0, slot)
     return _at(live, slot)
+
+
+def _next_slot(live: Live, schedule: Schedule) -> int:
+    # One catch-up run makes up for everything that was due when it was claimed.
+    reference = live.claimed_at if live.definition.misfire == "coalesce" else live.slot
+    return next_slot_after(schedule, live.slot, reference)
+
+
+def _forgiven(definition: Definition) -> bytes:
+    """The body that leaves out the error of a task whose trouble is over; empty where there is none."""
+    return with_error(definition, None) if definition.error else b""
 
 
 def _at(live: Live, slot: int) -> Header:

@@ -6,12 +6,14 @@ how long something took, and how long to wait. Tests and simulations put another
 
 from __future__ import annotations
 
-import base64
+import binascii
 import os
 import random
 import time
 from collections.abc import Callable
 from typing import Any
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class World:
@@ -46,5 +48,5 @@ class World:
 
     def token(self) -> str:
         """48 random bits as eight letters: an id for one call, or one worker."""
-        # Not by way of secrets, which takes two milliseconds to import.
-        return base64.urlsafe_b64encode(os.urandom(6)).decode()
+        # As base64.urlsafe_b64encode does it, in half the time.
+        return binascii.b2a_base64(os.urandom(6), newline=False).translate(_URL_SAFE).decode()

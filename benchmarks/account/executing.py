@@ -32,7 +32,7 @@ def executing(count: int) -> list[Account]:
     """What a due task costs that does nothing, with one worker and a coroutine function."""
     done = drain(Bench(quick=False, peers=(), largest=count), "", COROUTINE, count)
     now = int(time.time() * 1000)
-    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, lambda: now).body
+    body = prepare(Job(Item(0, payload(0), now / 1000)), 1 << 15, lambda: now)[3]
     records = [Header(RUNNING, now, "abcdefgh+", now * 1000 + n).encode() + b"\n" + body for n in range(count)]
     ids = [f"user:{number:010d}" for number in range(count)]
     split = [split_record(record) for record in records]

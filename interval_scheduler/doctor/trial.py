@@ -186,7 +186,7 @@ class Trial:
         self._step = "claiming a task"
         reply = self._call(home, "claim", 1, _LEASE_MS, 1, 1024, 1)
         self._expect(reply[4:5], lambda ids: ids == [b"now"])
-        return reply[5], int(reply[1]) // 1000
+        return reply[5], reply[1] // 1000
 
     def _settle(self, home: Partition, record: bytes, now: int, end: End) -> None:
         """Settles as a worker does: again with the new record, where it changed during the run."""

@@ -20,7 +20,7 @@ if #ARGV == 7 and ARGV[6] == '' and string.byte(ARGV[5]) == 61 and not string.fi
     redis.call('ZADD', prefix .. 'bucket:' .. bucket, due, id)
     redis.call('ZADD', prefix .. 'index', bucket, bucket)
     announce(moment)
-    return written({'ok', string.format('%.0f', now_us), 'c'})
+    return written({'ok', now_us, 'c'})
   end
 end
 
@@ -76,5 +76,5 @@ end
 if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
 write_buckets()
 if earliest then announce(earliest) end
-local reply = {'ok', text(now_us), table.concat(answers)}
+local reply = {'ok', now_us, table.concat(answers)}
 return #records > 0 and written(reply) or reply

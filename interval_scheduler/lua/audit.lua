@@ -147,5 +147,5 @@ if earliest then
   meta[3] = false
   announce(earliest)
 end
-local reply = {'ok', text(now_us), cursor, #entries / 2, problems, contents}
+local reply = {'ok', now_us, cursor, #entries / 2, problems, contents}
 return mend and #problems > 0 and written(reply) or reply

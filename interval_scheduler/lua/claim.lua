@@ -33,7 +33,7 @@ local function struck(record, sequence)
 end
 
 local limit, lease, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local due_by, stamp = text(now), text(now_us)
+local due_by = text(now)
 
 -- Candidates, oldest first: lapsed leases, then retries and buckets merged by time.
 local ids, source = {}, {}
@@ -80,7 +80,7 @@ while retries[r] and #ids < limit do
   r = r + 2
 end
 
-local reply = {'ok', stamp, '', ''}
+local reply = {'ok', now_us, '', ''}
 local wrote = false
 if #ids > 0 then
   local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))

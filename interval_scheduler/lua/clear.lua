@@ -31,5 +31,5 @@ if deleted < limit then tasks = tasks + drain(prefix .. 'retries', prefix .. 'ta
 if deleted < limit then tasks = tasks + drain(prefix .. 'leases', prefix .. 'tasks') end
 if deleted < limit then drain(prefix .. 'dead', prefix .. 'dead-records') end
 if deleted < limit and redis.call('HDEL', KEYS[1], 'alarm') == 1 then deleted = deleted + 1 end
-local reply = {'ok', string.format('%.0f', now_us), tasks, deleted < limit and 0 or 1}
+local reply = {'ok', now_us, tasks, deleted < limit and 0 or 1}
 return deleted > 0 and written(reply) or reply

@@ -12,7 +12,7 @@
 local id = ARGV[3]
 local record = redis.call('HGET', prefix .. 'tasks', id)
 local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record or '')
-if state ~= 'r' or token ~= ARGV[4] then return {'ok', text(now_us), 0} end
+if state ~= 'r' or token ~= ARGV[4] then return {'ok', now_us, 0} end
 local wrote = not string.find(flags, 'k', 1, true)
 if wrote then
   flags = flags .. 'k'
@@ -20,5 +20,5 @@ if wrote then
   redis.call('ZREM', prefix .. 'leases', '')
   redis.call('HSET', prefix .. 'tasks', id, record)
 end
-local reply = {'ok', text(now_us), 1, string.find(flags, 'c', 1, true) and record or nil}
+local reply = {'ok', now_us, 1, string.find(flags, 'c', 1, true) and record or nil}
 return wrote and written(reply) or reply

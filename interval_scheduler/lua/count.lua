@@ -8,7 +8,7 @@
 --! include partition
 --! include next
 return {
-  'ok', string.format('%.0f', now_us),
+  'ok', now_us,
   redis.call('HLEN', prefix .. 'tasks'),
   redis.call('ZCARD', prefix .. 'index'),
   redis.call('ZCARD', prefix .. 'retries'),

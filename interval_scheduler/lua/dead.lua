@@ -8,7 +8,7 @@
 -- Returns: 'ok', server time in us, then id and dead letter of each
 -- Keeps: reads only.
 --! include partition
-local reply = {'ok', string.format('%.0f', now_us)}
+local reply = {'ok', now_us}
 for _, id in ipairs(redis.call('ZRANGE', prefix .. 'dead', ARGV[3], ARGV[3] + ARGV[4] - 1)) do
   local record = redis.call('HGET', prefix .. 'dead-records', id)
   if record then

@@ -11,7 +11,7 @@
 --! include next
 local time = redis.call('TIME')
 local now_us = ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000
-local reply = {'ok', string.format('%.0f', now_us)}
+local reply = {'ok', now_us}
 for i = 1, #KEYS do
   local meta = redis.call('HMGET', KEYS[i], 'epoch', 'alarm')
   if meta[1] == ARGV[i + 2] then

@@ -10,4 +10,4 @@
 local record = redis.call('HGET', prefix .. 'tasks', ARGV[3])
 local deadline = redis.call('ZSCORE', prefix .. 'leases', ARGV[3])
 local dead = redis.call('HGET', prefix .. 'dead-records', ARGV[3])
-return {'ok', string.format('%.0f', now_us), record or '', deadline or '', dead or ''}
+return {'ok', now_us, record or '', deadline or '', dead or ''}

@@ -13,5 +13,5 @@ if #ids > 0 then
   redis.call('ZREMRANGEBYRANK', prefix .. 'dead', 0, #ids - 1)
   redis.call('HDEL', prefix .. 'dead-records', unpack(ids))
 end
-local reply = {'ok', string.format('%.0f', now_us), #ids}
+local reply = {'ok', now_us, #ids}
 return #ids > 0 and written(reply) or reply

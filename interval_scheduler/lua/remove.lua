@@ -34,5 +34,5 @@ for i = 3, #ARGV do
   wrote = wrote or removed == 1
   answers[#answers + 1] = removed
 end
-local reply = {'ok', text(now_us), table.concat(answers)}
+local reply = {'ok', now_us, table.concat(answers)}
 return wrote and written(reply) or reply

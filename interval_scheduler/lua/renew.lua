@@ -27,4 +27,4 @@ if #leases > 0 then
   redis.call('ZREM', prefix .. 'leases', '')
   redis.call('ZADD', prefix .. 'leases', 'XX', 'GT', unpack(leases))
 end
-return {'ok', text(now_us), table.concat(answers)}
+return {'ok', now_us, table.concat(answers)}

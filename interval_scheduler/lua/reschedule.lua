@@ -14,9 +14,9 @@
 --! include hint
 local id = ARGV[4]
 local record = redis.call('HGET', prefix .. 'tasks', id)
-if not record then return {'ok', text(now_us), 0} end
+if not record then return {'ok', now_us, 0} end
 local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
-if revision == ARGV[3] then return {'ok', text(now_us), 1} end
+if revision == ARGV[3] then return {'ok', now_us, 1} end
 local moment = tonumber(string.sub(ARGV[5], 2))
 if string.sub(ARGV[5], 1, 1) == '+' then moment = now + moment end
 local time = text(moment)
@@ -34,4 +34,4 @@ if due ~= old then
   move(state, old, due, id)
   announce(moment)
 end
-return written({'ok', text(now_us), 1})
+return written({'ok', now_us, 1})

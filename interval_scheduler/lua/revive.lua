@@ -41,4 +41,4 @@ for i = 4, #ARGV, 3 do
   end
 end
 if revived then announce(now) end
-return written({'ok', text(now_us), table.concat(answers)})
+return written({'ok', now_us, table.concat(answers)})

@@ -14,9 +14,9 @@
 --! include hint
 local id = ARGV[4]
 local record = redis.call('HGET', prefix .. 'tasks', id)
-if not record then return {'ok', text(now_us), 0} end
+if not record then return {'ok', now_us, 0} end
 local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
-if revision == ARGV[3] or (state ~= 'r' and tonumber(due) <= now) then return {'ok', text(now_us), 1} end
+if revision == ARGV[3] or (state ~= 'r' and tonumber(due) <= now) then return {'ok', now_us, 1} end
 local old = due
 if state == 'r' then
   if not string.find(flags, 'n', 1, true) then flags = flags .. 'n' end
@@ -33,4 +33,4 @@ if due ~= old then
   move(state, old, due, id)
   announce(now)
 end
-return written({'ok', text(now_us), 1})
+return written({'ok', now_us, 1})

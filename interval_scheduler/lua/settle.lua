@@ -27,7 +27,7 @@ while ARGV[at] do
 end
 
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
-local reply = {'ok', text(now_us), ''}
+local reply = {'ok', now_us, ''}
 local answers, gone, records, done = {}, {}, {}, {}
 local retries, leases, letters = {}, {}, {}
 local earliest

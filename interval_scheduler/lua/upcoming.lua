@@ -62,7 +62,7 @@ table.sort(entries, function(a, b)
   return a[2] < b[2]
 end)
 
-local reply = {'ok', string.format('%.0f', now_us)}
+local reply = {'ok', now_us}
 for i = 1, math.min(limit, #entries) do
   local record = redis.call('HGET', prefix .. 'tasks', entries[i][2])
   if record then

@@ -60,17 +60,25 @@ class AsyncTransport:
                 replies[position] = reply
         return replies
 
+    def send(self, command: Command, done: Done) -> None:
+        """Sends a command now, or right after what is under way; `done` takes the reply."""
+        lane = self._lane(command.instance, "main")
+        lane.put([command], done)
+        lane.flush()
+
     def put(self, command: Command, done: Done) -> None:
-        """Has a command sent by the next `flush`; `done` takes the reply."""
+        """Has a command sent by the next `flush_ahead`; `done` takes the reply."""
         self._lane(command.instance, "main").put([command], done)
 
-    def flush(self) -> None:
-        """Sends what was put, and what else waits for the end of this turn of the loop."""
-        for lane in self._lanes.values():
-            lane.flush()
+    def is_calm(self, instance: str) -> bool:
+        """Whether calls come one at a time: one more is better sent at once than kept for the others of this turn."""
+        return self._lane(instance, "main").is_calm
 
     def flush_ahead(self) -> None:
-        """`flush` that does not wait for the end of what is under way: servers work on a part of many calls."""
+        """Sends what was put, and what else waits for the end of this turn of the loop.
+
+        Without waiting for the end of what is under way, where that can be: servers work on a part of many calls.
+        """
         for lane in self._lanes.values():
             lane.flush_ahead()
 
@@ -155,12 +163,19 @@ class _Lane:
         self._commands: list[Command] = []
         self._extensions = 0
         """How often what is under way may still be extended."""
+        self._sent_last = 0
+        """How many calls the newest round trip carried."""
         self._mending: asyncio.Task[None] | None = None
         self._pool: Any = None
         self._wire: Wire | None = None
         self._run_id = ""
         # What the server of this connection was seen to know.
         self._scripts: set[Script] = set()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is under way or waits, and a single call was what was sent last."""
+        return not self._under_way and not self._queue and self._sent_last <= 1
 
     def put(self, commands: Sequence[Command], done: Done) -> None:
         """Has commands sent by the next `flush`; `done` gets their replies."""
@@ -218,8 +233,9 @@ class _Lane:
         assert self._wire is not None
         commands, ahead, packed = self._packed(self._under_way)
         self._commands = commands
+        self._sent_last = len(self._under_way)
         # A lone command may still have to bring its script, and nothing may overtake it.
-        self._extensions = MOST_EXTENSIONS if len(commands) > 1 else 0
+        self._extensions = MOST_EXTENSIONS if len(commands) > 1 or commands[0].script in self._scripts else 0
         self._wire.exchange(packed, ahead + len(commands), partial(self._answered, ahead))
 
     def _extend(self) -> None:
@@ -230,6 +246,7 @@ class _Lane:
             self._under_way += batch
             self._commands += commands
             self._extensions -= 1
+            self._sent_last += len(batch)
         else:
             self._queue.extendleft(reversed(batch))
 
@@ -253,8 +270,10 @@ class _Lane:
                 return
             try:
                 self._hand_out(batch, commands, replies)
-            finally:  # a callback for lost data may raise on purpose, to end the program
+            except BaseException:  # a callback for lost data may raise on purpose, to end the program
                 self._abandon(batch)
+                raise
+            finally:
                 self._finished()
         elif isinstance(outcome, Exception):
             self._mend(self._recover(batch, outcome))
@@ -263,7 +282,8 @@ class _Lane:
             self._finished()
 
     def _hand_out(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Reply]) -> None:
-        self._scripts.update(command.script for command in commands)
+        for command in commands:
+            self._scripts.add(command.script)
         answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
         start = 0
         for call in batch:

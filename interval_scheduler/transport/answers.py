@@ -60,7 +60,10 @@ def reader() -> Any:
 
 def has_errors(replies: Iterable[Any]) -> bool:
     """Whether the server answered any of the commands with an error; where not, nothing else need be asked."""
-    return any(isinstance(reply, Exception) for reply in replies)
+    for reply in replies:  # noqa: SIM110 - `any` over a generator takes three times as long for the usual one
+        if isinstance(reply, Exception):
+            return True
+    return False
 
 
 INFO = bytes(hiredis.pack_command(("INFO",)))

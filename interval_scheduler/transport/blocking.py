@@ -137,12 +137,11 @@ class _Line:
                     connection.read()
                 for position in missing:
                     replies[position] = connection.read()
-        return self._finished(commands, replies, connection)
-
-    def _finished(self, commands: Sequence[Command], replies: list[Any], connection: Link) -> list[Reply]:
+            replies = self._finished(replies, connection)
         answers.learn(self._endpoint.continuity, connection.run_id, commands, replies)
-        if not answers.has_errors(replies):
-            return replies
+        return replies
+
+    def _finished(self, replies: list[Any], connection: Link) -> list[Reply]:
         if answers.wants_new_connection(replies):
             connection.close()
         return answers.finished(self._endpoint.name, replies)
@@ -182,7 +181,10 @@ class _Line:
         if answers.is_missing_script(reply):
             # Elsewhere, because more replies are on their way here.
             return self.execute([command])[0]
-        return self._finished([command], [reply], connection)[0]
+        if isinstance(reply, Exception):
+            [reply] = self._finished([reply], connection)
+        answers.learn(self._endpoint.continuity, connection.run_id, [command], [reply])
+        return reply
 
     def _lost(self, connection: Link) -> None:
         self._trust.lose(connection.opened_at)

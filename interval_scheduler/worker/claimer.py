@@ -192,7 +192,7 @@ class Claimer:
         if isinstance(reply, PartitionUnavailable):
             raise reply
         now = self._world.monotonic()
-        self.server.learn(int(reply[1]), sent, now)
+        self.server.learn(reply[1], sent, now)
         # Often enough to know every lease before it lapses; spread, so that workers started together do not look
         # together for ever.
         pause = self._world.routine(min(self._check_seconds, self._lease_ms / 2000))
@@ -317,8 +317,8 @@ class Claimer:
             return PartitionUnavailable(self.instance, f"partition {number} is not there ({reply[0].decode()})")
         entries: list[Any] = reply[4:]
         count = len(entries) // 2
-        now_ms = int(reply[1]) // 1000
-        self.server.learn(int(reply[1]), sent, received)
+        now_ms = reply[1] // 1000
+        self.server.learn(reply[1], sent, received)
         self._learn(number, reply[2], reply[3])
         if count < limit and self._is_lapsed(number):
             self._blocked.add(number)

@@ -435,9 +435,9 @@ class Worker:
         if task_id_of(task) != run.id:
             raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.id.decode()!r}", "keep the id")
         now = int(self._world.script_now() or math.ceil(self._world.time() * 1000))
-        prepared = prepare(task, self._options.max_payload_bytes, lambda: now)
-        slot = int(prepared.when[1:] or now)
-        return Successor(slot, slot + prepared.delay, self._world.token(), prepared.body)
+        _, when, delay, body = prepare(task, self._options.max_payload_bytes, lambda: now)
+        slot = int(when[1:] or now)
+        return Successor(slot, slot + int(delay or 0), self._world.token(), body)
 
     def _failed(self, instance: str, error: Exception) -> None:
         if not isinstance(error, PartitionUnavailable):

@@ -19,11 +19,13 @@ from interval_scheduler import (
     InvalidTask,
     NotAcceptingTasks,
     PartitionUnavailable,
+    Scheduler,
 )
 from tests.integration.conftest import storage
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from tests.tasks import Job, after, eventually
+from tests.waiting import comes_true
 
 
 def calls(servers: list[RedisServer]) -> int:
@@ -34,6 +36,12 @@ def calls(servers: list[RedisServer]) -> int:
             stats: Any = client.info("commandstats")
             total += stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
     return total
+
+
+async def _quiet(scheduler: AsyncScheduler) -> None:
+    """Waits until the server knows the script, and nothing is under way."""
+    for number in range(2):
+        await scheduler.assign_task(Job(f"warm {number}", after(3600)))
 
 
 async def test_assignments_of_one_turn_are_one_call_a_partition(
@@ -128,15 +136,37 @@ async def test_assignments_under_way_when_the_scheduler_is_closed_fail_and_say_s
     server.pause()
     sent = asyncio.create_task(scheduler.assign_task(Job("sent", after(3600))))
     await asyncio.sleep(0.1)  # no event tells that it has been written to the socket
-    waiting = asyncio.create_task(scheduler.assign_task(Job("waiting", after(3600))))
+    behind = asyncio.create_task(scheduler.assign_task(Job("behind", after(3600))))  # joins what is under way
+    waiting = asyncio.create_task(scheduler.is_scheduled("sent"))
     for _ in range(2):
         await asyncio.sleep(0)  # the turns of the loop after which it waits behind what was sent
     closing = asyncio.create_task(scheduler.close())
-    errors = await asyncio.gather(sent, waiting, return_exceptions=True)
+    errors = await asyncio.gather(sent, behind, waiting, return_exceptions=True)
     await closing
     server.resume()
-    assert all(isinstance(error, PartitionUnavailable) for error in errors), errors
-    assert [error.unknown_outcome for error in errors if isinstance(error, PartitionUnavailable)] == [True, False]
+    unknown = [error.unknown_outcome for error in errors if isinstance(error, PartitionUnavailable)]
+    assert unknown == [True, True, False], errors
+
+
+async def test_a_single_assignment_leaves_at_once(server: RedisServer) -> None:
+    """Not only when its turn of the loop ends: nothing else is under way that it could travel with."""
+    async with AsyncScheduler(server.url, namespace="alone") as scheduler:
+        await scheduler.start_task_accept()
+        await _quiet(scheduler)
+        leaving = scheduler.assign_task(Job("single", after(3600)))
+        with Scheduler(server.url, namespace="alone") as other:  # which blocks this turn
+            assert comes_true(lambda: other.is_scheduled("single"), 5)
+        assert await leaving
+
+
+async def test_assignments_of_one_turn_follow_the_first_one_that_left_alone_together(server: RedisServer) -> None:
+    async with AsyncScheduler(server.url, namespace="alone", partitions=1) as scheduler:
+        await scheduler.start_task_accept()
+        await _quiet(scheduler)
+        before = calls([server])
+        new = await asyncio.gather(*(scheduler.assign_task(Job(f"{n}", after(3600))) for n in range(50)))
+        assert new == [True] * 50
+        assert calls([server]) - before == 2
 
 
 async def test_a_stream_that_outlives_the_scheduler_opens_no_new_connection(server: RedisServer, admin: Any) -> None:

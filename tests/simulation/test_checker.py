@@ -39,7 +39,7 @@ BROKEN = {
     ),
     "claims a second early": (
         # In all that it says, too: a worker would put back what is not due by the time of the claim.
-        altered("claim", ("local due_by,", "now, now_us = now + 1000, now_us + 1000000\nlocal due_by,")),
+        altered("claim", ("local due_by =", "now, now_us = now + 1000, now_us + 1000000\nlocal due_by =")),
         r"started \d+ ms early",
     ),
     "tokens stand still": (

@@ -57,8 +57,8 @@ async def test_a_hint_that_overtakes_an_older_answer_is_not_lost() -> None:
         if command.script.name == "look":
             looking.set()
             await go_on.wait()
-            return [b"ok", b"1000000000", b"", b""]
-        return [b"ok", b"1000000000", b"", b""]
+            return [b"ok", 1000000000, b"", b""]
+        return [b"ok", 1000000000, b"", b""]
 
     claimer, asked = await claimer_with(answer)
     task = asyncio.create_task(claimer.run())
@@ -90,8 +90,8 @@ async def test_what_cannot_be_taken_over_from_one_partition_costs_the_others_nei
 
     async def answer(command: Command) -> Any:
         if command.script.name == "look":
-            return [b"ok", b"1000000000"] + [b"1", b"", b"2", b"", b"3", b""] * (not taken) + [b""] * 6 * bool(taken)
-        return [b"ok", b"1000000000", b"", b"", b"id", b"record"]
+            return [b"ok", 1000000000] + [b"1", b"", b"2", b"", b"3", b""] * (not taken) + [b""] * 6 * bool(taken)
+        return [b"ok", 1000000000, b"", b"", b"id", b"record"]
 
     claimer, _ = await claimer_with(answer, 3, reserve, give_back, claimed)
     task = asyncio.create_task(claimer.run())

@@ -151,4 +151,4 @@ def test_every_shape_of_a_task_can_be_prepared(tmp_path: Path) -> None:
     path = tmp_path / "user.py"
     path.write_text(USER)
     tasks = runpy.run_path(str(path), run_name="user")["tasks"]
-    assert [prepare(task, 1000, lambda: 0).id for task in tasks] == [b"properties", b"a", b"in class", b"a", b"a", b"b"]
+    assert [prepare(task, 1000, lambda: 0)[0] for task in tasks] == [b"properties", b"a", b"in class", b"a", b"a", b"b"]
