@@ -23,6 +23,7 @@ from .wire import Wire, open_wire, response
 Done = Callable[["list[Reply] | Exception"], None]
 """Takes the replies to commands; an error in their place says what is wrong with this machine."""
 
+_MAIN = "main"
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes one write may carry, so that a flood of calls neither grows a buffer nor delays an answer without end."""
 MOST_EXTENSIONS = 16
@@ -38,10 +39,12 @@ class AsyncTransport:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._closed = False
 
-    async def execute(self, commands: Sequence[Command], lane: str = "main") -> list[Reply]:
+    async def execute(self, commands: Sequence[Command], lane: str = _MAIN) -> list[Reply]:
         """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
 
-        Commands of one `lane` and instance are carried out in the order of the calls; lanes are independent.
+        Commands of one `lane` and instance are carried out in the order of the calls; lanes are independent. Those of
+        the main one leave at the end of this turn of the loop, together; another one belongs to a single caller, who
+        sends one thing after another.
 
         Raises:
             EmbeddedServerError, InvalidOptions: where this machine cannot start, or lacks the software for, a private
@@ -62,17 +65,17 @@ class AsyncTransport:
 
     def send(self, command: Command, done: Done) -> None:
         """Sends a command now, or right after what is under way; `done` takes the reply."""
-        lane = self._lane(command.instance, "main")
+        lane = self._lane(command.instance, _MAIN)
         lane.put([command], done)
         lane.flush()
 
     def put(self, command: Command, done: Done) -> None:
         """Has a command sent by the next `flush_ahead`; `done` takes the reply."""
-        self._lane(command.instance, "main").put([command], done)
+        self._lane(command.instance, _MAIN).put([command], done)
 
     def is_calm(self, instance: str) -> bool:
         """Whether calls come one at a time: one more is better sent at once than kept for the others of this turn."""
-        return self._lane(instance, "main").is_calm
+        return self._lane(instance, _MAIN).is_calm
 
     def flush_ahead(self) -> None:
         """Sends what was put, and what else waits for the end of this turn of the loop.
@@ -84,7 +87,7 @@ class AsyncTransport:
 
     def begin(self, command: Command) -> Callable[[], Awaitable[list[Reply]]]:
         """Sends a command, in the next turn of the loop, and returns what waits for its reply."""
-        waiter = self._submit(command.instance, "main", [command])
+        waiter = self._submit(command.instance, _MAIN, [command])
 
         async def reply() -> list[Reply]:
             return await waiter
@@ -95,7 +98,10 @@ class AsyncTransport:
         future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         found = self._lane(instance, lane)
         found.put(commands, partial(_resolve, future))
-        found.flush_soon()
+        if lane == _MAIN:
+            found.flush_soon()
+        else:
+            found.flush()
         return future
 
     def _lane(self, instance: str, name: str) -> _Lane:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import commands, keys
@@ -30,6 +30,7 @@ CLAIM_BYTES = 2 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _NUDGE_SECONDS = 0.05
 _SAMPLES = 32
+_NEVER = float("inf")
 _LAST_CLAIM_SECONDS = 12.0
 """How long a stop waits for the claim that is under way: longer than the transport does, repeats and all."""
 
@@ -105,6 +106,9 @@ class Claimer:
         self._report = report
         self._due: dict[int, float] = {}
         self._lapse: dict[int, float] = {}
+        # When to claim from each partition, in ms by the server's clock. It follows from these two, and is asked for
+        # several times a run.
+        self._times: dict[int, float] = {}
         # Hints that came while a question was under way: its answer may be older than they are, and must not undo them.
         self._hinted: dict[int, float] = {}
         # What to reserve for partitions that had more to give than was asked for.
@@ -127,9 +131,10 @@ class Claimer:
         """Something in `partition` is due at `due_ms`."""
         if partition not in self._partitions:
             return
-        self._hinted[partition] = min(due_ms, self._hinted.get(partition, float("inf")))
-        if due_ms < self._due.get(partition, float("inf")):
+        self._hinted[partition] = min(due_ms, self._hinted.get(partition, _NEVER))
+        if due_ms < self._due.get(partition, _NEVER):
             self._due[partition] = due_ms
+            self._reckon(partition)
             self.wake()
 
     def look_soon(self) -> None:
@@ -184,7 +189,7 @@ class Claimer:
         """Reads the next times of all partitions, in one command."""
         partitions = list(self._partitions.values())
         if not partitions:
-            self._next_look = float("inf")
+            self._next_look = _NEVER
             return
         self._hinted.clear()
         sent = self._world.monotonic()
@@ -210,25 +215,36 @@ class Claimer:
             else:
                 known.pop(partition, None)
         hinted = self._hinted.get(partition)
-        if hinted is not None and hinted < self._due.get(partition, float("inf")):
+        if hinted is not None and hinted < self._due.get(partition, _NEVER):
             self._due[partition] = hinted
+        self._reckon(partition)
 
-    def _times(self) -> Iterator[tuple[float, int]]:
+    def _reckon(self, partition: int) -> None:
+        """Takes over what became known of a partition, or of this worker's rank for it."""
+        time = min(self._due.get(partition, _NEVER), self._lapse.get(partition, _NEVER))
+        if time < _NEVER:
+            self._times[partition] = time + 1000 * self._roster.delay(partition)
+        else:
+            self._times.pop(partition, None)
+
+    def _claim_times(self) -> dict[int, float]:
         """When this worker should claim from each partition, in ms by the server's clock."""
-        lapses = self._lapse
-        if not self._suspect_allowed():
-            lapses = {number: lapse for number, lapse in lapses.items() if number not in self._blocked}
-        due, delay, never = self._due, self._roster.delay, float("inf")
-        for number in due.keys() | lapses.keys():
-            yield min(due.get(number, never), lapses.get(number, never)) + 1000 * delay(number), number
+        if not self._blocked or self._suspect_allowed():
+            return self._times
+        times = {number: time for number, time in self._times.items() if number not in self._blocked}
+        for number in self._blocked & self._due.keys():
+            times[number] = self._due[number] + 1000 * self._roster.delay(number)
+        return times
 
     def _ready(self) -> list[int]:
         """The partitions whose time has come, the longest overdue first."""
-        now = self.server.ms(self._world.monotonic())
-        return [number for _, number in sorted(entry for entry in self._times() if entry[0] <= now)]
+        times, now = self._claim_times(), self.server.ms(self._world.monotonic())
+        if min(times.values(), default=_NEVER) > now:
+            return []
+        return [number for _, number in sorted((time, number) for number, time in times.items() if time <= now)]
 
     def _wake_time(self) -> float:
-        return self.server.at(min((time for time, _ in self._times()), default=float("inf")))
+        return self.server.at(min(self._claim_times().values(), default=_NEVER))
 
     async def _sleep(self, until: float) -> None:
         until = min(until, self._next_look)
@@ -314,6 +330,7 @@ class Claimer:
                 return reply
             self._due.pop(number, None)
             self._lapse.pop(number, None)
+            self._times.pop(number, None)
             return PartitionUnavailable(self.instance, f"partition {number} is not there ({reply[0].decode()})")
         entries: list[Any] = reply[4:]
         count = len(entries) // 2

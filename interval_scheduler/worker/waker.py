@@ -1,7 +1,9 @@
 """A timer that fires on time.
 
-Event loops wait by epoll, which takes whole milliseconds, and round up: their timers are late by half a millisecond and
-more. On Linux a timer of the kernel, watched as a socket is (timerfd_create(2)), is late by a tenth of that.
+Event loops wait by epoll, which takes whole milliseconds, and round up: their timers are late by half a millisecond or
+more. On Linux a timer of the kernel, watched as a socket is (timerfd_create(2)), is late by a tenth of that; but not
+after a long sleep, when the processor has to wake up first. So such a sleep ends a little ahead, and a short one
+follows it.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 _CLOCK_MONOTONIC = 1
+_TIMER_ABSOLUTE = 1
+_LONG_SECONDS = 0.002
+_AHEAD_SECONDS = 0.0002
 
 
 class Waker:
@@ -28,6 +34,8 @@ class Waker:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._handle: asyncio.TimerHandle | None = None
+        self._until: float | None = None
+        """The end of a long sleep, until what ends ahead of it has."""
         self._timer = _open_timer() if kernel_timers else None
         if self._timer is not None:
             self._loop.add_reader(self._timer, self._fired)
@@ -38,7 +46,9 @@ class Waker:
             self._cancel()
             self._handle = self._loop.call_later(seconds, self._callback)
         else:
-            _arm(self._timer, max(1, round(seconds * 1e9)))  # 0 would disarm it
+            until = time.monotonic() + seconds
+            self._until = until if seconds > _LONG_SECONDS else None
+            _arm(self._timer, until if self._until is None else until - _AHEAD_SECONDS)
 
     def close(self) -> None:
         """Fires no more."""
@@ -61,6 +71,10 @@ class Waker:
         if self._timer is not None:
             with contextlib.suppress(BlockingIOError):  # set anew after it had fired
                 os.read(self._timer, 8)
+            if self._until is not None:
+                until, self._until = self._until, None
+                _arm(self._timer, until)
+                return
         self._callback()
 
 
@@ -86,7 +100,8 @@ def _open_timer() -> int | None:
     return None if timer < 0 else int(timer)
 
 
-def _arm(timer: int, nanoseconds: int) -> None:
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+def _arm(timer: int, until: float) -> None:
+    """Sets a timer to a time of the monotonic clock; one that is past fires at once."""
+    seconds, rest = divmod(round(until * 1e9), 1_000_000_000)
     times = _Times((0, 0), seconds, rest)
-    _libc.timerfd_settime(timer, 0, ctypes.byref(times), None)
+    _libc.timerfd_settime(timer, _TIMER_ABSOLUTE, ctypes.byref(times), None)
