@@ -65,8 +65,9 @@ def _crowd(bench: Bench, rate: int, count: int) -> Iterator[Figure]:
 
 def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) -> Iterator[Figure]:
     seconds = 10.0 if rate <= 1000 else 4.0
-    seconds = (seconds / 10 if bench.quick else seconds) * _STRETCH
+    seconds = seconds / 10 if bench.quick else seconds
     jobs = int(rate * seconds)
+    seconds *= _STRETCH
     lead = jobs / 5000 + 2.0 if subject in (TIMER, TIMERS_IN_MEMORY) else bench.lead(subject, jobs)
     schedulers = min(count, SCHEDULERS_PER_PROCESS)
     ours = subject is COROUTINE
