@@ -136,7 +136,8 @@ class AsyncScheduler(BaseScheduler):
     def assign_task(self, task: Task, if_version: str | None = None) -> Coroutine[Any, Any, bool]:
         """See `Scheduler.assign_task`. Use it like any coroutine; only ``asyncio.wait`` wants it in a task.
 
-        It leaves in this turn of the loop, with all others that are called in it, awaited or not.
+        It leaves in this turn of the loop, awaited or not: at once while calls come one at a time, else together with
+        all others of the turn.
         """
         operations, loop = self._engine.operations, self._loop
         # In another thread it may be made for this loop, and given to it afterwards.

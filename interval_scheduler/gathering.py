@@ -1,6 +1,7 @@
 """Single assignments that are made in the same turn of the event loop travel together: one script call a partition.
 
-A call of its own for each costs the server ten times as much, and so would ``asyncio.gather`` over ``assign_task``.
+A call of its own for each costs the server ten times as much, and so would ``asyncio.gather`` over ``assign_task``. One
+that comes while they come one at a time need not wait for the others of its turn: it leaves at once.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Gathering:
         self._prepared: list[Prepared] = []
         # Apart, because a pair for each would be one more object for the garbage collector to look after.
         self._futures: list[Assignment] = []
+        # The newest one was alone in its turn, and none was under way when it left.
+        self._one_at_a_time = False
 
     def assign(
         self, operations: Operations, task: object, loop: asyncio.AbstractEventLoop
@@ -67,15 +70,17 @@ class Gathering:
             return _raise(error)
         future = Assignment(loop=loop)
         if not self._prepared:
-            home = operations.home(prepared[0])
-            if self._transport.is_calm(home.instance):
-                command = operations.assign_call(home, prepared)
-                self._transport.send(command, partial(_hand_out, operations, prepared[0], (future,)))
-                return future
+            if self._one_at_a_time:
+                home = operations.home(prepared[0])
+                if self._transport.is_idle(home.instance):
+                    command = operations.assign_call(home, prepared)
+                    self._transport.send(command, partial(_hand_out, operations, prepared[0], (future,)))
+                    return future
             loop.call_soon(self.send, operations)
         self._prepared.append(prepared)
         self._futures.append(future)
         if len(self._prepared) >= STREAM_TASKS:
+            self._one_at_a_time = False
             self._put(operations)
             self._transport.flush_ahead()  # servers work on these while more come
         return future
@@ -83,8 +88,11 @@ class Gathering:
     def send(self, operations: Operations) -> None:
         """Sends what was gathered so far: what another call must not overtake."""
         if self._prepared:
+            [task_id, *_] = self._prepared[0]
+            instance = operations.home(task_id).instance
+            self._one_at_a_time = len(self._prepared) == 1 and self._transport.is_idle(instance)
             self._put(operations)
-            self._transport.flush_ahead()
+            self._transport.flush()
 
     def _put(self, operations: Operations) -> None:
         prepared, futures = self._prepared, self._futures

@@ -70,18 +70,20 @@ class AsyncTransport:
         lane.flush()
 
     def put(self, command: Command, done: Done) -> None:
-        """Has a command sent by the next `flush_ahead`; `done` takes the reply."""
+        """Has a command sent by the next `flush`; `done` takes the reply."""
         self._lane(command.instance, _MAIN).put([command], done)
 
-    def is_calm(self, instance: str) -> bool:
-        """Whether calls come one at a time: one more is better sent at once than kept for the others of this turn."""
-        return self._lane(instance, _MAIN).is_calm
+    def is_idle(self, instance: str) -> bool:
+        """Whether nothing is under way to an instance, nor waits for that."""
+        return self._lane(instance, _MAIN).is_idle
+
+    def flush(self) -> None:
+        """Sends what was put, and what else waits for the end of this turn of the loop."""
+        for lane in self._lanes.values():
+            lane.flush()
 
     def flush_ahead(self) -> None:
-        """Sends what was put, and what else waits for the end of this turn of the loop.
-
-        Without waiting for the end of what is under way, where that can be: servers work on a part of many calls.
-        """
+        """`flush` that does not wait for the end of what is under way: servers work on a part of many calls."""
         for lane in self._lanes.values():
             lane.flush_ahead()
 
@@ -169,8 +171,6 @@ class _Lane:
         self._commands: list[Command] = []
         self._extensions = 0
         """How often what is under way may still be extended."""
-        self._sent_last = 0
-        """How many calls the newest round trip carried."""
         self._mending: asyncio.Task[None] | None = None
         self._pool: Any = None
         self._wire: Wire | None = None
@@ -179,9 +179,8 @@ class _Lane:
         self._scripts: set[Script] = set()
 
     @property
-    def is_calm(self) -> bool:
-        """Whether nothing is under way or waits, and a single call was what was sent last."""
-        return not self._under_way and not self._queue and self._sent_last <= 1
+    def is_idle(self) -> bool:
+        return not (self._under_way or self._queue)
 
     def put(self, commands: Sequence[Command], done: Done) -> None:
         """Has commands sent by the next `flush`; `done` gets their replies."""
@@ -239,9 +238,8 @@ class _Lane:
         assert self._wire is not None
         commands, ahead, packed = self._packed(self._under_way)
         self._commands = commands
-        self._sent_last = len(self._under_way)
         # A lone command may still have to bring its script, and nothing may overtake it.
-        self._extensions = MOST_EXTENSIONS if len(commands) > 1 or commands[0].script in self._scripts else 0
+        self._extensions = MOST_EXTENSIONS if len(commands) > 1 else 0
         self._wire.exchange(packed, ahead + len(commands), partial(self._answered, ahead))
 
     def _extend(self) -> None:
@@ -252,7 +250,6 @@ class _Lane:
             self._under_way += batch
             self._commands += commands
             self._extensions -= 1
-            self._sent_last += len(batch)
         else:
             self._queue.extendleft(reversed(batch))
 
@@ -375,6 +372,7 @@ class _Lane:
         answers.raise_lost(replies)
         missing, loads, packed = answers.missing_scripts(commands, replies)
         if missing:
+            self._scripts.clear()  # whoever took these away may have taken others too
             again = (await self._read(packed, loads + len(missing)))[loads:]
             answers.raise_lost(again)
             for position, reply in zip(missing, again, strict=True):

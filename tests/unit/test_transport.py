@@ -184,6 +184,26 @@ async def test_what_a_callback_raises_stops_nobody_else(peer: Peer, transport: A
     assert [type(error) for error in raised] == [ZeroDivisionError]
 
 
+async def test_what_follows_a_single_call_does_not_hold_its_answer_back(peer: Peer, transport: AsyncTransport) -> None:
+    for _ in range(2):  # the first one connects
+        await transport.execute([command("warm")])
+    held = asyncio.Event()
+
+    async def say(name: str, argument: bytes) -> bytes:
+        if argument == b"second":
+            await held.wait()
+        return await echo(name, argument)
+
+    peer.say = say
+    answered: list[object] = []
+    transport.send(command("first"), answered.append)
+    transport.put(command("second"), answered.append)
+    transport.flush_ahead()
+    await eventually(lambda: answered)
+    held.set()
+    await eventually(lambda: len(answered) == 2)
+
+
 async def test_what_nobody_asked_for_ends_the_connection(peer: Peer, transport: AsyncTransport) -> None:
     await transport.execute([command("one")])
     peer.opened[-1].write(OK)
