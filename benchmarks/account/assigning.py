@@ -96,9 +96,9 @@ def _collect(operations: Operations, jobs: Sequence[Job], commands: list[Command
         return
 
 
-def _reply(command: Command) -> list[bytes]:
+def _reply(command: Command) -> tuple[int, int, bytes]:
     """What the server says when all tasks of an assign call are new: there are four arguments each, after three."""
-    return [b"ok", b"%d" % (time.time_ns() // 1000), b"c" * ((len(command.args) - 3) // 4)]
+    return 1, time.time_ns() // 1000, b"c" * ((len(command.args) - 3) // 4)
 
 
 def _exchanged(server: Server, options: Options, commands: Sequence[Command], count: int) -> tuple[float, float]:
@@ -122,8 +122,8 @@ def _parsing(commands: Sequence[Command], count: int) -> float:
     """Microseconds a task of parsing the replies to these calls."""
     packed = []
     for command in commands:
-        words = _reply(command)
-        packed.append(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
+        writes, server_us, letters = _reply(command)
+        packed.append(b"*3\r\n:%d\r\n:%d\r\n$%d\r\n%b\r\n" % (writes, server_us, len(letters), letters))
 
     def parse() -> None:
         reader = hiredis.Reader()

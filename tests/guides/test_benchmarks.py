@@ -21,31 +21,48 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read /proc")
 
 
-def test_a_quick_run_fills_table_and_json(server_binary: Binary, tmp_path: Path) -> None:
-    output = tmp_path / "results.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "B1,B2,B4", "--peers", "none"]
+def _run(binary: Binary, module: str, *arguments: str) -> str:
+    """What a module prints, run on the servers of a binary."""
     done = subprocess.run(
-        [*command, "--repetitions", "1", "--output", str(output)],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PATH": os.pathsep.join([str(Path(server_binary.path).parent), os.environ["PATH"]])},
+        env={**os.environ, "PATH": os.pathsep.join([str(Path(binary.path).parent), os.environ["PATH"]])},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_quick_run_fills_table_and_json(server_binary: Binary, tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    printed = _run(
+        server_binary,
+        *("benchmarks", "--quick", "--only", "B1,B2,B4", "--peers", "none"),
+        *("--repetitions", "1", "--output", str(output)),
+    )
     results = json.loads(output.read_text())
     assert results["about"]["machine"]["cores"]
     rows = {(row["question"], row["what"], row["subject"]): row for row in results["rows"]}
     for row in rows.values():
         assert "missing" not in row, row
-        assert f"| {row['what']} | " in done.stdout
+        assert f"| {row['what']} | " in printed
     for name in ("B1", "B2", "B4"):
-        assert f"### {name}: " in done.stdout
+        assert f"### {name}: " in printed
         for goal in QUESTIONS[name].goals:
             assert (name, goal.what, "interval_scheduler") in rows
     assert ("B1", "one call at a time, blocking", "bare EVALSHA") in rows
     assert ("B2", "bulk", "HSET + SADD on a raw socket") in rows
+
+
+def test_the_account_names_every_part(server_binary: Binary) -> None:
+    printed = _run(server_binary, "benchmarks.account", "--tasks", "500")
+    for title in ("assign_tasks from one process", "processor time of the worker", "processor time of the server"):
+        assert title in printed
+    for part in ("making the Task", "packing the calls", "the script", "what the claim means", "packing settles"):
+        assert f"| {part} | " in printed
 
 
 def test_every_peer_has_an_adapter() -> None:
