@@ -74,7 +74,7 @@ _OPTIONS = tuple(
 _SHORT = frozenset(short for short, _, _ in _OPTIONS)
 
 
-# Not a class of its own: many are made, and a plain tuple of texts and bytes takes a tenth of the time to make, and is
+# Not a class of its own: many are made, and a plain tuple of texts and bytes is made in a fraction of the time, and is
 # soon left alone by the garbage collector.
 Prepared = tuple[bytes, str, int | str, bytes]
 """A task ready to be written, as the assign script takes it: id, slot, jitter in ms ("" for none), body."""

@@ -88,9 +88,8 @@ class Gathering:
     def send(self, operations: Operations) -> None:
         """Sends what was gathered so far: what another call must not overtake."""
         if self._prepared:
-            [task_id, *_] = self._prepared[0]
-            instance = operations.home(task_id).instance
-            self._one_at_a_time = len(self._prepared) == 1 and self._transport.is_idle(instance)
+            home = operations.home(self._prepared[0][0])
+            self._one_at_a_time = len(self._prepared) == 1 and self._transport.is_idle(home.instance)
             self._put(operations)
             self._transport.flush()
 

@@ -27,16 +27,18 @@ from .world import World
 CALLS_AT_ONCE = 64
 """Calls under way at the same time."""
 BATCH_BYTES = 1024 * 1024
-"""Most bytes of bodies in one call of a script."""
+"""Most bytes of tasks in one call of a script."""
 STREAM_STRIDE = 64
 """Tasks that `assign_tasks` checks between two calls that it sends."""
 STREAM_TASKS = 80 * STREAM_STRIDE
-"""Tasks that it checks and sends in one go, and bytes of bodies."""
+"""Tasks that it checks and sends in one go, and bytes of them."""
 STREAM_BYTES = 8 * 1024 * 1024
 _FIELDS = 4
 """Entries of a `Prepared`."""
-_BODY = 3
-"""Where its body is among them."""
+_ID, _BODY = 0, 3
+"""Where its id and its body are among them."""
+_OTHER_BYTES = 32
+"""About what the others take on the wire, and all the lengths."""
 CLEAR_STEP = 1000
 REVIVE_STEP = 100
 """Dead letters in one call: their records travel there and back."""
@@ -83,7 +85,7 @@ class Operations(Reading):
                     if batch.setdefault(prepared[0], prepared) is not prepared:
                         carry = prepared
                         break
-                    size += len(prepared[3])
+                    size += len(prepared[0]) + len(prepared[3]) + _OTHER_BYTES
                     if size >= STREAM_BYTES:
                         break
                     if not len(batch) % STREAM_STRIDE:
@@ -303,7 +305,7 @@ class Operations(Reading):
             shares[partition_of(task[0], count)] += task
         operation = self._world.token()
         return [
-            (self._assign(partitions[number], chunk, operation), chunk[::_FIELDS])
+            (self._assign(partitions[number], chunk, operation), chunk[_ID::_FIELDS])
             for number, share in shares.items()
             for chunk in _chunks(share)
         ]
@@ -346,12 +348,13 @@ def _require_several(tasks: object, method: str, single: str) -> None:
 def _chunks(tasks: list[Any]) -> Iterator[list[Any]]:
     """Parts of what one call would carry, none of them too long or too large: entries of `Prepared`, as given."""
     longest = _FIELDS * BATCH_TASKS
-    if len(tasks) <= longest and sum(map(len, tasks[_BODY::_FIELDS])) <= BATCH_BYTES:  # mostly
+    size = sum(map(len, tasks[_ID::_FIELDS])) + sum(map(len, tasks[_BODY::_FIELDS]))
+    if len(tasks) <= longest and size + len(tasks) // _FIELDS * _OTHER_BYTES <= BATCH_BYTES:  # mostly
         yield tasks
         return
     start = size = 0
     for at in range(0, len(tasks), _FIELDS):
-        more = len(tasks[at + _BODY])
+        more = len(tasks[at + _ID]) + len(tasks[at + _BODY]) + _OTHER_BYTES
         if at > start and (at - start >= longest or size + more > BATCH_BYTES):
             yield tasks[start:at]
             start, size = at, 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from interval_scheduler.world import World
 from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, after
+from tests.waiting import wait_until
 
 LUA = Path(__file__).parents[2] / "interval_scheduler" / "lua"
 PARTITION_SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua") if "--! include partition\n" in path.read_text())
@@ -49,6 +49,12 @@ class Namespace:
     def call(self, script: str, *args: Any, home: Partition | None = None) -> Any:
         [reply] = self.transport.execute([(home or self.home).call(script, "", *args)])
         return reply
+
+    def lapsed(self) -> int:
+        """How many leases have ended by the clock of the server."""
+        seconds, microseconds = self.client.time()
+        now = seconds * 1000 + microseconds // 1000
+        return int(self.client.zcount(self.home.meta.removesuffix("meta") + "leases", "-inf", now))
 
     def contents(self) -> dict[bytes, object]:
         return contents(self._server, f"*{self.name}*")
@@ -137,7 +143,7 @@ def test_a_lapsed_run_that_waits_for_another_suspect_is_no_alarm(space: Namespac
     drive(space.operations.assign_task(Job("suspect", after(-1))), space.transport.execute)
     for _ in range(2):
         assert len(space.call("claim", 10, 1, 1, 10_000, 1)) == 6
-        time.sleep(0.01)  # its lease of a millisecond ends
+        wait_until(lambda: space.lapsed() == 1)  # its lease is one of a millisecond
     with space.client.pubsub() as listener:
         listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
