@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..errors import PartitionUnavailable
 from ..events import Log
 from ..scripts import script
 from ..world import World
+from .clock import ServerClock
 from .roster import Roster
 from .settler import Execute
 from .waker import Waker
@@ -29,42 +29,9 @@ GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _NUDGE_SECONDS = 0.05
-_SAMPLES = 32
 _NEVER = float("inf")
 _LAST_CLAIM_SECONDS = 12.0
 """How long a stop waits for the claim that is under way: longer than the transport does, repeats and all."""
-
-
-class ServerClock:
-    """The clock of an instance, as far as its answers tell: the estimate with the shortest round trip counts.
-
-    An estimate is off by less than half its round trip (Cristian, "Probabilistic clock synchronization", 1989). A
-    sample that contradicts it by more than both could be off means that a clock stepped: the sample is taken over.
-    """
-
-    def __init__(self) -> None:
-        self._offset = 0.0
-        self._error = float("inf")
-        self._age = 0
-
-    def learn(self, server_us: int, sent: float, received: float) -> None:
-        error = (received - sent) / 2
-        offset = server_us / 1e6 - (sent + received) / 2
-        self._age += 1
-        stepped = abs(offset - self._offset) > error + self._error + 0.001
-        if stepped or error <= self._error or self._age > _SAMPLES:
-            self._offset, self._error, self._age = offset, error, 0
-
-    def at(self, due_ms: float) -> float:
-        """The monotonic time here at which it is `due_ms` there."""
-        return due_ms / 1000 - self._offset
-
-    def ms(self, monotonic: float) -> float:
-        """The inverse of `at`, a microsecond generous, because that rounds: whoever waits for a time sees it come."""
-        return (monotonic + self._offset) * 1000 + 0.001
-
-    def now_ms(self, monotonic: float) -> int:
-        return math.ceil((monotonic + self._offset) * 1000)
 
 
 class Claimer:
@@ -257,6 +224,7 @@ class Claimer:
             await self._sleeper
         finally:
             self._sleeper = None
+        self.server.awake(until)
 
     async def _claim(self, ready: list[int]) -> None:
         """One round trip: claims from the oldest partitions, as far as free slots go."""
@@ -280,7 +248,7 @@ class Claimer:
             if suspects and self._is_lapsed(number):
                 suspects = 0
         self._hinted.clear()
-        sent = self._world.monotonic()
+        sent = self.server.leave(self._world.monotonic())
         self._claiming = asyncio.get_running_loop().create_future()
         try:
             replies = await self._execute(requests, "claim")
@@ -337,7 +305,7 @@ class Claimer:
         now_ms = reply[1] // 1000
         self.server.learn(reply[1], sent, received)
         self._learn(number, reply[2], reply[3])
-        if count < limit and self._is_lapsed(number):
+        if count < limit and self._lapse.get(number, _NEVER) <= now_ms:
             self._blocked.add(number)
         if count == limit:
             self._appetite[number] = min(CLAIM_TASKS, (GROWTH if limit >= PROBE_TASKS else 2) * limit)

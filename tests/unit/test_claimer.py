@@ -8,7 +8,7 @@ from typing import Any
 
 from interval_scheduler.commands import Command, Partition
 from interval_scheduler.events import Log
-from interval_scheduler.worker.claimer import Claimer, ServerClock
+from interval_scheduler.worker.claimer import Claimer
 from interval_scheduler.worker.roster import Roster
 from interval_scheduler.world import World
 from tests.tasks import eventually
@@ -99,14 +99,3 @@ async def test_what_cannot_be_taken_over_from_one_partition_costs_the_others_nei
     task.cancel()
     assert taken == [1, 2]
     assert reserved == 0
-
-
-def test_the_server_clock_prefers_short_round_trips_and_notices_steps() -> None:
-    clock = ServerClock()
-    clock.learn(1_000_000_000, 10.0, 10.2)
-    clock.learn(1_000_500_000, 10.5999, 10.6001)
-    assert abs(clock.at(1_000_500) - 10.6) < 0.001
-    clock.learn(1_001_000_000, 11.0, 11.4)
-    assert abs(clock.at(1_000_500) - 10.6) < 0.001, "a long round trip says less"
-    clock.learn(2_000_000_000, 12.0, 12.01)
-    assert abs(clock.at(2_000_000) - 12.005) < 0.001, "the clock stepped"
