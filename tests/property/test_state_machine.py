@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from interval_scheduler import commands
 from interval_scheduler.calls import drive
 from interval_scheduler.commands import REFUSALS, Partition
 from interval_scheduler.definition import decode_body
@@ -128,6 +129,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         claimed = dict(zip(reply[4::2], reply[5::2], strict=True))
         expected = self.model.claim(limit, suspects, self.world.now_ms, LEASE)
         assert [task_id.decode() for task_id in claimed] == expected
+        [look] = self.transport.execute([commands.look([self.home], self.world.script_now())])
+        assert reply[2:4] == look[2:4], "a claim tells the same next times as one who looks"
         for raw_id, record in claimed.items():
             task_id = raw_id.decode()
             header, body = split_record(record)

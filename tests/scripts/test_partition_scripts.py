@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,28 @@ def test_the_last_millisecond_of_the_calendar_is_exact(space: Namespace) -> None
     assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS
     assert drive(space.operations.reschedule_task("a", None, (MAX_MS - 1) / 1000), space.transport.execute)
     assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS - 1
+    drive(space.operations.clear_all_tasks(None), space.transport.execute)
+
+
+@pytest.mark.parametrize("overdue", [0, 1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("limit", [1, 4, 20])
+def test_a_claim_tells_what_is_due_next_however_many_buckets_it_empties(
+    space: Namespace, overdue: int, limit: int
+) -> None:
+    """Buckets are 60 s wide: every task has one of its own."""
+    now = time.time()
+    future = [now + 3600 + 60 * place for place in range(3)]
+    past = [now - 60 * place for place in range(overdue, 0, -1)]
+    jobs = [Job(f"{place}", due) for place, due in enumerate(past + future)]
+    drive(space.operations.assign_tasks(jobs), space.transport.execute)
+    reply = space.call("claim", limit, LEASE_MS, 1, 1 << 30, 1)
+    taken = min(limit, overdue)
+    assert [task_id.decode() for task_id in reply[4::2]] == [job.id for job in jobs[:taken]]
+    [look] = space.transport.execute([commands.look([space.home], "")])
+    assert reply[2] == look[2] == b"%d" % math.ceil(round((past + future)[taken] * 1e6) / 1000)
+    assert reply[3] == look[3]
+    assert bool(reply[3]) == bool(taken)
+    assert space.client.zcard(space.home.meta.removesuffix("meta") + "index") == len(jobs) - taken
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
 
 
