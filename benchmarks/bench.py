@@ -13,6 +13,10 @@ from .servers import Server, running
 from .subjects import COROUTINE, Subject
 
 DAY = 24 * 3600.0
+BUCKET_SECONDS = 60.0
+"""How wide a bucket is by default."""
+PARTITIONS = 64
+"""How many there are by default."""
 _WARM = 100
 """Tasks assigned before anything is measured: they bring connections, scripts and buffers."""
 _TRIAL = 1000
@@ -29,13 +33,14 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A server with `count` pending tasks of ours in the default namespace.
+    """A server with `count` pending tasks of ours in the default namespace, which were assigned at `rate` a second.
 
-    They are due uniformly over `seconds`, a day after they were assigned, at `rate` tasks a second.
+    They are due uniformly over `seconds` from `begin` on, where a bucket begins, about a day after they were assigned.
     """
 
     server: Server
     count: int
+    begin: float
     seconds: float
     bytes_per_task: float
     rate: float
@@ -94,7 +99,8 @@ class Bench:
     def _fill(self, count: int, seconds: float) -> Filled:
         [server] = self._stack.enter_context(running())
         with stage(COROUTINE, [server]) as place:
-            client = Client(place, [Segment(_WARM, count, DAY, seconds), Segment(count, 0, DAY, seconds)], "bulk")
+            segments = [Segment(_WARM, count, DAY, seconds), Segment(count, 0, DAY, seconds, BUCKET_SECONDS)]
+            client = Client(place, segments, "bulk")
             try:
                 # The client waits at both looks, connected and at rest, so that it does not count.
                 client.answer()
@@ -106,7 +112,7 @@ class Bench:
                 client.close()
         self.remember("fill", server)
         server.forget()
-        return Filled(server, count, seconds, grown / count, assigned.rate)
+        return Filled(server, count, assigned.due, seconds, grown / count, assigned.rate)
 
     def rate(self, subject: Subject) -> float:
         """Jobs a second that the client of a subject assigns in bulk, found out on the first call."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +25,32 @@ def machine() -> dict[str, str]:
         "hiredis": version("hiredis"),
         "server": str(servers[0]) if servers else "none",
     }
+
+
+@contextmanager
+def apart(servers: Sequence[int]) -> Iterator[None]:
+    """Servers, given by their process ids, on one core, and this thread, with those it starts, on the others.
+
+    Where there is but one, everything stays as it is.
+    """
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        yield
+        return
+    last = max(cores)
+    _place(servers, {last})
+    os.sched_setaffinity(0, cores - {last})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        _place(servers, cores)
+
+
+def _place(processes: Sequence[int], cores: set[int]) -> None:
+    for process in processes:
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _processor() -> str:

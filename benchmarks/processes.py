@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,17 @@ def stage(
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Jobs to assign: `count` from number `first` on, the first one due `lead` seconds from the call, the others
-    evenly over the `spread` seconds after it."""
+    """Jobs to assign: `count` from number `first` on, the first one due `lead` seconds from the call, or at the next
+    multiple of `grid` seconds, the others evenly over the `spread` seconds after it."""
 
     count: int
     first: int = 0
     lead: float = 3600.0
     spread: float = 0.0
+    grid: float = 0.0
 
     def values(self) -> dict[str, float]:
-        return {"count": self.count, "first": self.first, "lead": self.lead, "spread": self.spread}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

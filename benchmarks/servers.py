@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -55,10 +56,14 @@ class Server(RedisServer):
             raise RuntimeError(f"the memory of the server still changes after {_REST_SECONDS:g} s: {list(looks)}")
         return looks[-1]
 
-    def scripts(self) -> ScriptTime:
-        """The calls of scripts so far."""
-        told = self.info("commandstats").get("cmdstat_evalsha", {})
-        return ScriptTime(int(told.get("calls", 0)), float(told.get("usec", 0)))
+    def scripts(self) -> Spent:
+        """What calls of scripts have taken so far."""
+        return self.spent("evalsha")
+
+    def spent(self, command: str) -> Spent:
+        """What calls of a command have taken so far."""
+        told = self.info("commandstats").get(f"cmdstat_{command}", {})
+        return Spent(int(told.get("calls", 0)), float(told.get("usec", 0)))
 
     def script_percentile(self) -> float:
         """The time that 999 of 1,000 script calls did not exceed, in microseconds (0 without calls)."""
@@ -76,15 +81,15 @@ class Server(RedisServer):
         self.client.slowlog_reset()
 
 
-class ScriptTime:
-    """Calls of scripts and the microseconds that the server spent in them."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Calls, and the microseconds that the server spent in them."""
 
-    def __init__(self, calls: int, microseconds: float) -> None:
-        self.calls = calls
-        self.microseconds = microseconds
+    calls: int
+    microseconds: float
 
-    def __sub__(self, earlier: ScriptTime) -> ScriptTime:
-        return ScriptTime(self.calls - earlier.calls, self.microseconds - earlier.microseconds)
+    def __sub__(self, earlier: Spent) -> Spent:
+        return Spent(self.calls - earlier.calls, self.microseconds - earlier.microseconds)
 
 
 def binary() -> Binary:

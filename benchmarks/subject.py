@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 import time
@@ -45,6 +46,8 @@ async def assign(adapter: Any, specification: dict[str, Any]) -> None:
             await asyncio.to_thread(sys.stdin.readline)
         count, first = segment["count"], segment["first"]
         begin = time.time() + segment["lead"]
+        if segment["grid"]:
+            begin = math.ceil(begin / segment["grid"]) * segment["grid"]
         step = segment["spread"] / count
         seconds, cpu = 0.0, 0.0
         for start in range(0, count, BLOCK_ITEMS):

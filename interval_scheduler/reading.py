@@ -23,7 +23,7 @@ class Reading(Calls):
 
     def peek_task(self, task: object) -> Operation[ScheduledTask | None]:
         task_id = task_id_of(task)
-        _, stamp, record, _, dead = yield from self._one(task_id, "peek", task_id, repeatable=True)
+        _, stamp, record, dead = yield from self._one(task_id, "peek", task_id, repeatable=True)
         now = int(stamp) / 1000
         if record:
             return _scheduled_task(task_id, record, now)

@@ -17,8 +17,10 @@ if #ARGV == 7 and ARGV[6] == '' and string.byte(ARGV[5]) == 61 and not string.fi
     redis.call('HSET', prefix .. 'tasks', id, 's' .. due .. ',' .. ARGV[3] .. '+\n' .. ARGV[7])
     local moment = tonumber(due)
     local bucket = bucket_of(moment)
-    redis.call('ZADD', prefix .. 'bucket:' .. bucket, due, id)
-    redis.call('ZADD', prefix .. 'index', bucket, bucket)
+    local key = prefix .. 'bucket:' .. bucket
+    redis.call('ZADD', key, due, id)
+    -- A bucket that was there before is in the index, whose memory need not be touched then.
+    if redis.call('ZCARD', key) == 1 then redis.call('ZADD', prefix .. 'index', bucket, bucket) end
     announce(moment)
     return written({'ok', now_us, 'c'})
   end

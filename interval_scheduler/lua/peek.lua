@@ -4,10 +4,9 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] id  text
--- Returns: 'ok', server time in us, record or '', lease deadline or '', dead letter or ''
+-- Returns: 'ok', server time in us, record or '', dead letter or '' (which is only looked for where there is no record)
 -- Keeps: reads only.
 --! include partition
 local record = redis.call('HGET', prefix .. 'tasks', ARGV[3])
-local deadline = redis.call('ZSCORE', prefix .. 'leases', ARGV[3])
-local dead = redis.call('HGET', prefix .. 'dead-records', ARGV[3])
-return {'ok', now_us, record or '', deadline or '', dead or ''}
+local dead = not record and redis.call('HGET', prefix .. 'dead-records', ARGV[3])
+return {'ok', now_us, record or '', dead or ''}
