@@ -52,10 +52,12 @@ class Claimer:
         give_back: Callable[[int], None],
         suspect_allowed: Callable[[], bool],
         claimed: Callable[[Partition, Sequence[bytes], int, float], None],
+        rests: Callable[[], None],
         report: Callable[[str, Exception], None],
     ) -> None:
         """`reserve(n)` grants up to n free slots and `give_back(n)` returns unused ones; `claimed(partition,
-        entries, now_ms, deadline)` takes tasks over, ids and records in turn, on slots that were reserved."""
+        entries, now_ms, deadline)` takes tasks over, ids and records in turn, on slots that were reserved. `rests()`
+        is called whenever there is nothing to claim for now."""
         self.instance = instance
         self.server = ServerClock()
         self._namespace = namespace
@@ -70,6 +72,7 @@ class Claimer:
         self._give_back = give_back
         self._suspect_allowed = suspect_allowed
         self._claimed = claimed
+        self._rests = rests
         self._report = report
         self._due: dict[int, float] = {}
         self._lapse: dict[int, float] = {}
@@ -91,6 +94,11 @@ class Claimer:
         self._claiming: asyncio.Future[None] | None = None
         self.starved = False
         """Whether something is due here and there was no slot for it."""
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether this claims, or is about to. When that is over it tells."""
+        return self._sleeper is None and not self._stopping
 
     # -- hints -------------------------------------------------------------------------------------------------------
 
@@ -140,6 +148,7 @@ class Claimer:
                     await self._look()
                 elif ready := self._ready():
                     await self._claim(ready)
+                    await asyncio.sleep(0)  # what was claimed begins, and what is short frees its slot
                 else:
                     await self._sleep(self._wake_time())
                 pause = _FIRST_PAUSE
@@ -219,6 +228,7 @@ class Claimer:
             return
         assert self._waker is not None
         self._sleeper = asyncio.get_running_loop().create_future()
+        self._rests()
         self._waker.set(min(max(0.0, until - self._world.monotonic()), 3600.0))
         try:
             await self._sleeper

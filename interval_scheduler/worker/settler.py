@@ -1,4 +1,8 @@
-"""Reporting the ends of runs, in batches: whatever ends while one batch is under way goes with the next."""
+"""Reporting the ends of runs, in batches: whatever ends while one batch is under way goes with the next.
+
+A report is in no hurry, and a server that works on it does not give out what is due. So while its claimer claims they
+wait for each other, for a moment at most.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ from .run import Run
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
+_WAIT_SECONDS = 0.02
+_WAIT_RUNS = 250
+"""How long reports wait for claims at most, and how many."""
 
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
 
@@ -35,8 +42,10 @@ class Settler:
         now_ms: Callable[[], int],
         settled: Callable[[Run, Outcome, Settlement], None],
         refused: Callable[[Run], None],
+        is_claiming: Callable[[], bool],
     ) -> None:
-        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run."""
+        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run. Where
+        `is_claiming()`, somebody calls `flush` when that is over."""
         self._execute = execute
         self._world = world
         self._log = log
@@ -44,16 +53,30 @@ class Settler:
         self._now_ms = now_ms
         self._settled = settled
         self._refused = refused
+        self._is_claiming = is_claiming
         self._queue: list[tuple[Run, Outcome]] = []
         self._task: asyncio.Task[None] | None = None
+        self._waiting: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
     def add(self, run: Run, outcome: Outcome) -> None:
         """Takes the end of a run; returns at once."""
+        self._empty.clear()
         self._queue.append((run, outcome))
-        if self._task is None:
-            self._empty.clear()
+        if self._task is not None:
+            return
+        if not self._is_claiming() or len(self._queue) >= _WAIT_RUNS:
+            self.flush()
+        elif self._waiting is None:
+            self._waiting = asyncio.get_running_loop().call_later(_WAIT_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Reports what was added so far."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._queue and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
@@ -141,9 +164,12 @@ class Settler:
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""
+        self.flush()
         await self._empty.wait()
 
     def cancel(self) -> None:
         """Gives up on what is still not reported: its leases lapse."""
+        if self._waiting is not None:
+            self._waiting.cancel()
         if self._task is not None:
             self._task.cancel()

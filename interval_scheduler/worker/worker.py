@@ -126,19 +126,21 @@ class Worker:
             self._give_back,
             lambda: self._suspect is None,
             self._claimed,
+            lambda: self._settlers[instance].flush(),
             self._failed,
         )
 
     def _settler(self, instance: str) -> Settler:
-        server = self._claimers[instance].server
+        claimer = self._claimers[instance]
         return Settler(
             self._transport.execute,
             self._world,
             self._log,
             self._options.lease_ms,
-            lambda: int(self._world.script_now() or server.now_ms(self._world.monotonic())),
+            lambda: int(self._world.script_now() or claimer.server.now_ms(self._world.monotonic())),
             self._settled,
             self._refused,
+            lambda: claimer.is_claiming,
         )
 
     @property

@@ -44,6 +44,7 @@ async def claimer_with(
         give_back,
         lambda: True,
         claimed,
+        lambda: None,
         lambda *_: None,
     )
     return made, asked
@@ -99,3 +100,35 @@ async def test_what_cannot_be_taken_over_from_one_partition_costs_the_others_nei
     task.cancel()
     assert taken == [1, 2]
     assert reserved == 0
+
+
+async def test_handlers_that_end_at_once_free_their_slots_for_the_next_claim() -> None:
+    """Four slots, and a partition that always has more."""
+    free = 4
+    limits: list[int] = []
+
+    def reserve(wanted: int) -> int:
+        nonlocal free
+        granted = min(wanted, free)
+        free -= granted
+        return granted
+
+    def give_back(unused: int) -> None:
+        nonlocal free
+        free += unused
+
+    def claimed(_partition: Partition, entries: Sequence[bytes], *_: Any) -> None:
+        asyncio.get_running_loop().call_soon(give_back, len(entries) // 2)
+
+    async def answer(command: Command) -> Any:
+        if command.script.name == "look":
+            return [b"ok", 1_000_000_000, b"1", b""]
+        limits.append(int(command.args[2]))
+        return [b"ok", 1_000_000_000, b"1", b"", *[b"id", b"record"] * limits[-1]]
+
+    claimer, asked = await claimer_with(answer, 1, reserve, give_back, claimed)
+    task = asyncio.create_task(claimer.run())
+    await eventually(lambda: len(limits) >= 3, 5)
+    task.cancel()
+    assert limits[:3] == [4, 4, 4]
+    assert asked[:4] == ["look", "claim", "claim", "claim"], "nobody had to wait for a slot"

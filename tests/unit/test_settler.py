@@ -1,0 +1,125 @@
+"""When the ends of runs are reported: together, and not while there is something to claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from interval_scheduler.commands import Command, Partition
+from interval_scheduler.definition import Definition
+from interval_scheduler.events import Log
+from interval_scheduler.record import parse_header
+from interval_scheduler.settlement import End, Outcome
+from interval_scheduler.worker.run import Run
+from interval_scheduler.worker.settler import Settler
+from interval_scheduler.world import World
+from tests.tasks import eventually
+
+_HEADER = b"r1000,revision,5"
+_HOME = Partition(0, "redis", "{ns:0}:meta")
+_LIMIT = 250
+
+
+class Reports:
+    """A settler whose reports are all accepted, and the sizes of its calls."""
+
+    def __init__(self, claiming: bool) -> None:
+        self.claiming = claiming
+        self.sizes: list[int] = []
+        self.settled: list[bytes] = []
+        world, log = World(), Log()
+        self.settler = Settler(
+            self._execute,
+            world,
+            log,
+            1000,
+            lambda: 1000,
+            lambda run, *_: self.settled.append(run.id),
+            lambda run: None,
+            lambda: self.claiming,
+        )
+
+    async def _execute(self, commands: Sequence[Command], lane: str) -> list[Any]:
+        await asyncio.sleep(0)
+        sizes = [(len(command.args) - 3) // 3 for command in commands]
+        self.sizes += sizes
+        return [[b"ok", 1_000_000, b"o" * size] for size in sizes]
+
+    def add(self, count: int) -> None:
+        for number in range(count):
+            task_id = f"{len(self.settled)}-{number}".encode()
+            run = Run(_HOME, task_id, _HEADER, parse_header(_HEADER), Definition(None), 1000, 1000, 1000, 1e9, False)
+            self.settler.add(run, Outcome(End.DONE))
+
+
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the machine stands still, no end is reported only because it has waited long enough."""
+    monkeypatch.setattr("interval_scheduler.worker.settler._WAIT_SECONDS", 3600.0)
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_end_is_reported_at_once_where_there_is_nothing_to_claim() -> None:
+    reports = Reports(claiming=False)
+    reports.add(1)
+    await turns()
+    assert reports.sizes == [1]
+    assert len(reports.settled) == 1
+
+
+@pytest.mark.usefixtures("no_hurry")
+async def test_ends_wait_for_claims_and_are_reported_together_after_them() -> None:
+    reports = Reports(claiming=True)
+    reports.add(2)
+    await turns()
+    reports.add(1)
+    await turns()
+    assert reports.sizes == []
+    reports.claiming = False
+    reports.settler.flush()
+    await turns()
+    assert reports.sizes == [3]
+    assert len(reports.settled) == 3
+
+
+@pytest.mark.usefixtures("no_hurry")
+async def test_many_ends_do_not_wait() -> None:
+    reports = Reports(claiming=True)
+    reports.add(_LIMIT - 1)
+    await turns()
+    assert reports.sizes == []
+    reports.add(1)
+    await turns()
+    assert sum(reports.sizes) == _LIMIT
+
+
+async def test_ends_that_nobody_flushes_do_not_wait_for_ever() -> None:
+    """A claim may take as long as an instance takes to come back."""
+    reports = Reports(claiming=True)
+    reports.add(2)
+    await eventually(lambda: reports.sizes == [2], 5)
+
+
+@pytest.mark.usefixtures("no_hurry")
+async def test_whoever_waits_for_the_reports_does_not_wait_for_claims() -> None:
+    reports = Reports(claiming=True)
+    reports.add(2)
+    await asyncio.wait_for(reports.settler.drain(), 5)
+    assert reports.sizes == [2]
+    await asyncio.wait_for(reports.settler.drain(), 5)
+
+
+async def test_what_was_given_up_is_not_reported() -> None:
+    reports = Reports(claiming=True)
+    reports.add(2)
+    reports.settler.cancel()
+    reports.claiming = False
+    await asyncio.sleep(0.05)  # longer than ends wait
+    assert reports.sizes == []
