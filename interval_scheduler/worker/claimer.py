@@ -90,15 +90,16 @@ class Claimer:
         self._sleeper: asyncio.Future[None] | None = None
         self._waker: Waker | None = None
         self._awake = False
+        self._behind = False
         self._stopping = False
         self._claiming: asyncio.Future[None] | None = None
         self.starved = False
         """Whether something is due here and there was no slot for it."""
 
     @property
-    def is_claiming(self) -> bool:
-        """Whether this claims, or is about to. When that is over it tells."""
-        return self._sleeper is None and not self._stopping
+    def is_behind(self) -> bool:
+        """Whether more is due than could be claimed so far, and this is about to go on. When that is over it tells."""
+        return self._behind and self._sleeper is None and not self._stopping
 
     # -- hints -------------------------------------------------------------------------------------------------------
 
@@ -276,6 +277,7 @@ class Claimer:
                 failure = self._take(number, limit, reply, sent, received) or failure
             except Exception as error:  # the slots and the tasks of the other partitions must not be lost with it
                 failure = error
+        self._behind = len(chosen) < len(ready) or bool(self._appetite)
         if failure is not None:
             raise failure
 

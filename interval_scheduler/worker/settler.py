@@ -1,7 +1,7 @@
 """Reporting the ends of runs, in batches: whatever ends while one batch is under way goes with the next.
 
-A report is in no hurry, and a server that works on it does not give out what is due. So while its claimer claims they
-wait for each other, for a moment at most.
+A report is in no hurry, and a server that works on it does not give out what is due. So while the claimer is behind
+they wait for each other, for a moment at most.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Settler:
         now_ms: Callable[[], int],
         settled: Callable[[Run, Outcome, Settlement], None],
         refused: Callable[[Run], None],
-        is_claiming: Callable[[], bool],
+        is_behind: Callable[[], bool],
     ) -> None:
-        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run. Where
-        `is_claiming()`, somebody calls `flush` when that is over."""
+        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run. While
+        `is_behind()` there is more to claim, and somebody calls `flush` when that is over."""
         self._execute = execute
         self._world = world
         self._log = log
@@ -53,7 +53,7 @@ class Settler:
         self._now_ms = now_ms
         self._settled = settled
         self._refused = refused
-        self._is_claiming = is_claiming
+        self._is_behind = is_behind
         self._queue: list[tuple[Run, Outcome]] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
@@ -66,7 +66,7 @@ class Settler:
         self._queue.append((run, outcome))
         if self._task is not None:
             return
-        if not self._is_claiming() or len(self._queue) >= _WAIT_RUNS:
+        if not self._is_behind() or len(self._queue) >= _WAIT_RUNS:
             self.flush()
         elif self._waiting is None:
             self._waiting = asyncio.get_running_loop().call_later(_WAIT_SECONDS, self.flush)

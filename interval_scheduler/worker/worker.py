@@ -140,7 +140,7 @@ class Worker:
             lambda: int(self._world.script_now() or claimer.server.now_ms(self._world.monotonic())),
             self._settled,
             self._refused,
-            lambda: claimer.is_claiming,
+            lambda: claimer.is_behind,
         )
 
     @property

@@ -132,3 +132,25 @@ async def test_handlers_that_end_at_once_free_their_slots_for_the_next_claim() -
     task.cancel()
     assert limits[:3] == [4, 4, 4]
     assert asked[:4] == ["look", "claim", "claim", "claim"], "nobody had to wait for a slot"
+
+
+async def test_whoever_got_all_there_was_is_not_behind() -> None:
+    """Else the reports of a few runs would wait, for nothing."""
+    behind: list[bool] = []
+
+    def give_back(_unused: int) -> None:
+        behind.append(claimer.is_behind)
+
+    async def answer(command: Command) -> Any:
+        if command.script.name == "look":
+            return [b"ok", 1_000_000_000, b"1", b""]
+        count, later = (3, b"") if behind else (int(command.args[2]), b"1")
+        return [b"ok", 1_000_000_000, later, b"", *[b"id", b"record"] * count]
+
+    claimer, asked = await claimer_with(answer, 1, give_back=give_back)
+    task = asyncio.create_task(claimer.run())
+    await eventually(lambda: asked.count("claim") == 2, 5)
+    await asyncio.sleep(0)
+    assert behind == [False, True], "what the claims before have told"
+    assert not claimer.is_behind
+    task.cancel()

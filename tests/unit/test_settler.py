@@ -26,8 +26,8 @@ _LIMIT = 250
 class Reports:
     """A settler whose reports are all accepted, and the sizes of its calls."""
 
-    def __init__(self, claiming: bool) -> None:
-        self.claiming = claiming
+    def __init__(self, behind: bool) -> None:
+        self.behind = behind
         self.sizes: list[int] = []
         self.settled: list[bytes] = []
         world, log = World(), Log()
@@ -39,7 +39,7 @@ class Reports:
             lambda: 1000,
             lambda run, *_: self.settled.append(run.id),
             lambda run: None,
-            lambda: self.claiming,
+            lambda: self.behind,
         )
 
     async def _execute(self, commands: Sequence[Command], lane: str) -> list[Any]:
@@ -67,7 +67,7 @@ async def turns(count: int = 10) -> None:
 
 
 async def test_an_end_is_reported_at_once_where_there_is_nothing_to_claim() -> None:
-    reports = Reports(claiming=False)
+    reports = Reports(behind=False)
     reports.add(1)
     await turns()
     assert reports.sizes == [1]
@@ -76,13 +76,13 @@ async def test_an_end_is_reported_at_once_where_there_is_nothing_to_claim() -> N
 
 @pytest.mark.usefixtures("no_hurry")
 async def test_ends_wait_for_claims_and_are_reported_together_after_them() -> None:
-    reports = Reports(claiming=True)
+    reports = Reports(behind=True)
     reports.add(2)
     await turns()
     reports.add(1)
     await turns()
     assert reports.sizes == []
-    reports.claiming = False
+    reports.behind = False
     reports.settler.flush()
     await turns()
     assert reports.sizes == [3]
@@ -91,7 +91,7 @@ async def test_ends_wait_for_claims_and_are_reported_together_after_them() -> No
 
 @pytest.mark.usefixtures("no_hurry")
 async def test_many_ends_do_not_wait() -> None:
-    reports = Reports(claiming=True)
+    reports = Reports(behind=True)
     reports.add(_LIMIT - 1)
     await turns()
     assert reports.sizes == []
@@ -102,14 +102,14 @@ async def test_many_ends_do_not_wait() -> None:
 
 async def test_ends_that_nobody_flushes_do_not_wait_for_ever() -> None:
     """A claim may take as long as an instance takes to come back."""
-    reports = Reports(claiming=True)
+    reports = Reports(behind=True)
     reports.add(2)
     await eventually(lambda: reports.sizes == [2], 5)
 
 
 @pytest.mark.usefixtures("no_hurry")
 async def test_whoever_waits_for_the_reports_does_not_wait_for_claims() -> None:
-    reports = Reports(claiming=True)
+    reports = Reports(behind=True)
     reports.add(2)
     await asyncio.wait_for(reports.settler.drain(), 5)
     assert reports.sizes == [2]
@@ -117,9 +117,9 @@ async def test_whoever_waits_for_the_reports_does_not_wait_for_claims() -> None:
 
 
 async def test_what_was_given_up_is_not_reported() -> None:
-    reports = Reports(claiming=True)
+    reports = Reports(behind=True)
     reports.add(2)
     reports.settler.cancel()
-    reports.claiming = False
+    reports.behind = False
     await asyncio.sleep(0.05)  # longer than ends wait
     assert reports.sizes == []
