@@ -43,6 +43,8 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
                 yield ratio(
                     f"{what}, of {TIMERS_IN_MEMORY.name}", OURS, late[what, OURS], late[what, TIMERS_IN_MEMORY.name]
                 )
+    durable = partial(_lateness, bench, COROUTINE, OURS, bench.size(1000, 200), 1, "everysec")
+    yield from attempted("AOF everysec", COROUTINE, durable)
     for count in (10, 100):
         rate = bench.size(1000, 200)
         yield from attempted(f"{rate:,}/s, {count} workers", COROUTINE, partial(_crowd, bench, rate, count))
@@ -63,7 +65,9 @@ def _crowd(bench: Bench, rate: int, count: int) -> Iterator[Figure]:
     yield from _lateness(bench, COROUTINE, OURS, rate, count)
 
 
-def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) -> Iterator[Figure]:
+def _lateness(
+    bench: Bench, subject: Subject, name: str, rate: int, count: int, persistence: str = "none"
+) -> Iterator[Figure]:
     seconds = 10.0 if rate <= 1000 else 4.0
     seconds = seconds / 10 if bench.quick else seconds
     jobs = int(rate * seconds)
@@ -72,7 +76,7 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     schedulers = min(count, SCHEDULERS_PER_PROCESS)
     ours = subject is COROUTINE
     with (
-        bench.servers("B6" if ours else "") as servers,
+        bench.servers("B6" if ours else "", persistence=persistence) as servers,
         stage(subject, servers, schedulers=schedulers, count_calls=ours) as place,
         workers(place, max(1, count // schedulers)) as running,
     ):
@@ -91,6 +95,7 @@ def _lateness(bench: Bench, subject: Subject, name: str, rate: int, count: int) 
     step = seconds / jobs
     late = [(moment - assigned.due - number * step) * 1000 for number, all_ in starts.items() for moment in all_]
     what = f"{rate:,}/s" + (f", {count} workers" if count > 1 else "")
+    what += "" if persistence == "none" else ", AOF everysec"
     for share, label in ((0.5, "p50"), (0.99, "p99"), (1.0, "max")):
         yield Figure(f"{what}: {label}", name, percentile(late, share), "ms late")
     yield Figure(f"{what}: longest stall of the machine", name, sleeper.longest * 1000, "ms")
