@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from interval_scheduler import Options
+
 from .figures import Figure, Missing
 from .processes import Client, Failed, Segment, stage
 from .servers import Server, running
 from .subjects import COROUTINE, Subject
 
 DAY = 24 * 3600.0
-BUCKET_SECONDS = 60.0
-"""How wide a bucket is by default."""
-PARTITIONS = 64
-"""How many there are by default."""
+BUCKET_SECONDS = Options().storage.task_interval_seconds
+PARTITIONS = Options().partitions
 _WARM = 100
 """Tasks assigned before anything is measured: they bring connections, scripts and buffers."""
 _TRIAL = 1000

@@ -87,9 +87,6 @@ class Segment:
     spread: float = 0.0
     grid: float = 0.0
 
-    def values(self) -> dict[str, float]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
@@ -114,7 +111,7 @@ class Client:
     """A client process, which assigns one segment after the other."""
 
     def __init__(self, stage: Stage, segments: Sequence[Segment], mode: str, **more: Any) -> None:
-        specification = {"mode": mode, "segments": [segment.values() for segment in segments], **more}
+        specification = {"mode": mode, "segments": [asdict(segment) for segment in segments], **more}
         self._log = (stage.folder / "client.log").open("ab+")
         self._process = subprocess.Popen(
             stage.subject.command("assign", json.dumps(specification)),

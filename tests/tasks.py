@@ -165,3 +165,13 @@ class Seen:
     due: float
     attempt: int
     token: int
+
+
+async def size(scheduler: Uniform) -> int:
+    """How many tasks are pending."""
+    count: int = await scheduler.task_size()
+    return count
+
+
+async def is_empty(scheduler: Uniform) -> bool:
+    return await size(scheduler) == 0

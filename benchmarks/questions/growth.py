@@ -20,7 +20,7 @@ from ..ours.jobs import Job
 from ..processes import Failed
 
 _NEW = 1_000_000_000
-"""Numbers of new tasks begin here, those of due ones as far above."""
+"""Numbers of new tasks begin here."""
 OPERATIONS = ("assign", "peek", "remove", "claim and settle")
 BARE = "bare HGET"
 _LONGEST_SECONDS = 60.0

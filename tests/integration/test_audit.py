@@ -20,7 +20,7 @@ from interval_scheduler import CorruptRecord, Retry, Scheduler
 from tests.integration.conftest import Make, storage
 from tests.keyspace import contents
 from tests.servers import RedisServer
-from tests.tasks import Job, Uniform, after, eventually
+from tests.tasks import Job, Uniform, after, eventually, is_empty
 
 HOUR = 3600.0
 
@@ -230,11 +230,7 @@ async def test_tasks_that_cannot_be_read_hold_up_no_others(
     assert sorted(ran) == sorted(good)
     await eventually(lambda: unread == {*bad})
     assert await scheduler.remove_tasks(bad) == 40
-
-    async def is_empty() -> bool:
-        return await scheduler.task_size() == 0
-
-    await eventually(is_empty)  # the ends of runs are reported a little later
+    await eventually(lambda: is_empty(scheduler))  # the ends of runs are reported a little later
 
 
 async def test_what_was_mended_runs(make: Make, redis_servers: list[RedisServer]) -> None:

@@ -11,12 +11,7 @@ import pytest
 from interval_scheduler import AsyncScheduler, Retry, current_execution
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
-from tests.tasks import Job, Recorder, Uniform, after, eventually
-
-
-async def size(scheduler: Uniform) -> int:
-    count: int = await scheduler.task_size()
-    return count
+from tests.tasks import Job, Recorder, Uniform, after, eventually, is_empty, size
 
 
 def _members(scheduler: Uniform) -> int:
@@ -24,10 +19,6 @@ def _members(scheduler: Uniform) -> int:
     worker = scheduler.real._engine.worker
     assert worker is not None
     return len(worker._roster._members)
-
-
-async def is_empty(scheduler: Uniform) -> bool:
-    return await size(scheduler) == 0
 
 
 class TestDT1Workers:

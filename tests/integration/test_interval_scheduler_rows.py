@@ -26,7 +26,7 @@ from interval_scheduler import (
 )
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
-from tests.tasks import Job, Recorder, Uniform, after, eventually
+from tests.tasks import Job, Recorder, Uniform, after, eventually, is_empty
 
 
 class ByProperties(Task):
@@ -131,13 +131,8 @@ class TestIS3ManySchedulers:
         for one in several:
             await one.start_task_execute(recorder.handler)
         await eventually(lambda: len(recorder.calls) == 30)
-        await eventually(lambda: _is_empty(several[0]))
+        await eventually(lambda: is_empty(several[0]))
         assert sorted(recorder.payloads) == sorted(job.id for job in jobs)
-
-
-async def _is_empty(scheduler: Uniform) -> bool:
-    size: int = await scheduler.task_size()
-    return size == 0
 
 
 class TestIS4Remove:
@@ -162,7 +157,7 @@ class TestIS4Remove:
         await scheduler.assign_task(Job("a", None, 0.05))
         await eventually(lambda: recorder.calls)
         assert await scheduler.remove_task("a") is True
-        await eventually(lambda: _is_empty(scheduler))
+        await eventually(lambda: is_empty(scheduler))
         await scheduler.stop_task_execute()
         assert len(recorder.calls) == 1
         assert await scheduler.peek_task("a") is None
@@ -246,7 +241,7 @@ class TestIS9Handler:
             await scheduler.assign_task(Job(name))
         await eventually(lambda: len(seen) == 3)
         dead = await eventually(scheduler.dead_tasks)
-        await eventually(lambda: _is_empty(scheduler))
+        await eventually(lambda: is_empty(scheduler))
         dead = await scheduler.dead_tasks()
         assert {letter.id: letter.error.split(":")[0] for letter in dead} == {"exit": "SystemExit", "bad": "ValueError"}
 

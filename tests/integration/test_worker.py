@@ -25,12 +25,7 @@ from interval_scheduler.record import parse_header, split_record
 from interval_scheduler.worker.roster import Roster
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
-from tests.tasks import Job, Recorder, Uniform, after, eventually
-
-
-async def is_empty(scheduler: Uniform) -> bool:
-    size: int = await scheduler.task_size()
-    return size == 0
+from tests.tasks import Job, Recorder, Uniform, after, eventually, is_empty
 
 
 async def state_of(scheduler: Uniform, task_id: str) -> str | None:
