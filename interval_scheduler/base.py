@@ -15,7 +15,7 @@ from .model import Task
 from .options import Options, load_options
 from .retry import Retry
 from .schedule import CENTURY_MS, YEAR_MS, parse_duration
-from .worker.run import execution_of
+from .worker.run import run_of
 from .world import World
 
 
@@ -128,15 +128,15 @@ def token_for(task_id: object, fencing_token: int | None) -> int:
     """
     if fencing_token is not None:
         return fencing_token
-    execution = execution_of(task_id.encode()) if isinstance(task_id, str) else None
-    if execution is None:
+    run = run_of(task_id.encode()) if isinstance(task_id, str) else None
+    if run is None:
         raise InvalidTask(
             "confirm_task",
             "fencing_token",
             "may be left out inside the handler of this very task only",
             "pass current_execution().fencing_token on to whoever confirms",
         )
-    return execution.fencing_token
+    return run.header.token
 
 
 def lock_milliseconds(seconds: object, field: str) -> int:

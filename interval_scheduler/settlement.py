@@ -142,9 +142,9 @@ def _misfired(task_id: str, header: Header, definition: Definition, now: int) ->
     return next_slot(definition.schedule, header.grid) <= now
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Live:
-    """A live run as its worker knows it. Times are ms of the server's clock."""
+    """A live run, as far as it decides what follows. Times are ms of the server's clock."""
 
     task_id: str
     header: Header

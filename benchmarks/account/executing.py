@@ -6,15 +6,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any
 
 from interval_scheduler.commands import Partition
 from interval_scheduler.definition import Definition, decode_body, prepare
 from interval_scheduler.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.settlement import End, Live, Outcome, begin, settle
+from interval_scheduler.settlement import End, Outcome, begin, is_over
 from interval_scheduler.transport import answers
 from interval_scheduler.worker.handlers import CoroutineRunners
-from interval_scheduler.worker.run import Execution, Run
+from interval_scheduler.worker.run import Run
 
 from ..adapter import Item, payload
 from ..bench import Bench
@@ -24,6 +24,8 @@ from ..subjects import COROUTINE
 from .page import Account, least, least_each
 
 _PARTITION = Partition(0, "instance-0", "{interval-scheduler:0}:meta")
+_NOBODY: Any = None
+"""These handlers ask nothing of their worker."""
 SETTLES_PER_CALL = 50
 """About as many as a worker with default options reports at a time under load."""
 
@@ -40,7 +42,6 @@ def executing(count: int) -> list[Account]:
     headers = [parse_header(raw) for raw, _ in split]
     definitions = [decode_body(raw) for _, raw in split]
     claimed = list(zip(ids, headers, definitions, strict=True))
-    lives = [Live(task_id, header, definition, header.grid, now, False) for task_id, header, definition in claimed]
     outcome = Outcome(End.DONE)
 
     worker = Account(
@@ -60,7 +61,9 @@ def executing(count: int) -> list[Account]:
     worker.add("worker", "making the run", making)
     worker.add("worker", "handing it to the handler and back", least(lambda: asyncio.run(_dispatch(made)), count))
     worker.add(
-        "worker", "what follows the run", least_each(lambda: (settle(e, outcome, now, 0.5) for e in lives), count)
+        "worker",
+        "what follows the run",
+        least_each(lambda: (is_over(run.header, run.definition, outcome) for run in made), count),
     )
     worker.add("worker", "packing settles", least(lambda: _pack_settles(ids, raw_headers), count))
 
@@ -78,7 +81,8 @@ def _run(claim: tuple[str, Header, Definition], raw_header: bytes, now: int) -> 
     """The live run that a worker makes of a claimed task; its lease lasts."""
     task_id, header, definition = claim
     deadline = time.monotonic() + 3600
-    return Run(_PARTITION, task_id.encode(), raw_header, header, definition, now, now, now, deadline, False)
+    raw_id = task_id.encode()
+    return Run(task_id, header, definition, now, now, False, _NOBODY, _PARTITION, raw_id, raw_header, now, deadline)
 
 
 async def _dispatch(runs: Sequence[Run]) -> None:
@@ -95,17 +99,13 @@ async def _dispatch(runs: Sequence[Run]) -> None:
 
     runners = CoroutineRunners(handler, _ignore, count)
     for run in runs:
-        runners.submit(run, Execution(run, _never, _never, _never))
+        runners.submit(run)
     await through.wait()
     runners.close()
 
 
 def _ignore(_run: Run) -> None:
     """Nobody listens to the event."""
-
-
-def _never(*_: object) -> NoReturn:
-    raise AssertionError("the handler asked for something of its run")
 
 
 def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:

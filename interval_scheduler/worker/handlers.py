@@ -12,12 +12,12 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from ..errors import GiveUp, InvalidOptions, Postpone, RetryAfter
 from ..settlement import End, Outcome
-from .run import Execution, Run, enter, leave
+from .run import Run, enter, leave
 
 Handler = Callable[[Any], Any]
 _DONE = Outcome(End.DONE)
@@ -27,7 +27,7 @@ _TOO_LATE = Outcome(End.RELEASED)
 class Runner(Protocol):
     """What the worker asks of both kinds."""
 
-    def submit(self, run: Run, execution: Execution) -> None:
+    def submit(self, run: Run) -> None:
         """Starts a run as soon as a runner is free, unless its lease has ended by then."""
         ...
 
@@ -46,14 +46,14 @@ class CoroutineRunners:
         self._started = started
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[Run, Execution]] = deque()
+        self._queue: deque[Run] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._waking = False
         self._closed = False
 
-    def submit(self, run: Run, execution: Execution) -> None:
-        self._queue.append((run, execution))
+    def submit(self, run: Run) -> None:
+        self._queue.append(run)
         if not self._waking:
             self._wake_one()
 
@@ -76,26 +76,25 @@ class CoroutineRunners:
         while not self._closed:
             self._waking = False
             while self._queue:
-                run, execution = self._queue.popleft()
+                run = self._queue.popleft()
                 if self._queue and not self._waking:
                     self._wake_one()
                 if _is_too_late(run, self._loop):
                     self._ended(run, _TOO_LATE)
                 else:
-                    await self._run_one(run, execution, task)
+                    await self._run_one(run, task)
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
 
-    async def _run_one(self, run: Run, execution: Execution, task: asyncio.Task[None]) -> None:
+    async def _run_one(self, run: Run, task: asyncio.Task[None]) -> None:
         timer = None
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run, task)
         run.begun = True
-        run.cancel = task.cancel
         run.owner = task
         self._started(run)
-        token = enter(execution)
+        token = enter(run)
         outcome = _DONE
         try:
             await self._handler(run.definition.payload)
@@ -107,7 +106,7 @@ class CoroutineRunners:
             outcome = _verdict(error)
         finally:
             leave(token)
-            run.cancel = None
+            run.owner = None
             if timer is not None:
                 timer.cancel()
             # The runner lives on: a cancellation meant its run. One that came too late must not hit the next run.
@@ -116,7 +115,7 @@ class CoroutineRunners:
         self._ended(run, outcome)
 
     def withdraw(self) -> list[Run]:
-        runs = [run for run, _ in self._queue]
+        runs = list(self._queue)
         self._queue.clear()
         return runs
 
@@ -150,23 +149,22 @@ class ThreadRunners:
         self._started = started
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[tuple[Run, Execution] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._results: deque[tuple[Run, Outcome]] = deque()
         self._reporting = False
         self._threads = 0
         self._busy = 0
 
-    def submit(self, run: Run, execution: Execution) -> None:
-        self._queue.put((run, execution))
+    def submit(self, run: Run) -> None:
+        self._queue.put(run)
         self._busy += 1
         if self._busy > self._threads:
             self._threads += 1
             threading.Thread(target=self._work, name=f"interval-scheduler-handler-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            run, execution = item
-            outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run, execution)
+        while (run := self._queue.get()) is not None:
+            outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run)
             run.in_thread = False
             self._results.append((run, outcome))
             # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
@@ -176,13 +174,13 @@ class ThreadRunners:
                     self._loop.call_soon_threadsafe(self._report)
                 except RuntimeError:  # the loop is closed: the process is on its way out, and the lease lapses
                     return
-            del item, run, execution
+            del run
 
-    def _run_one(self, run: Run, execution: Execution) -> Outcome:
+    def _run_one(self, run: Run) -> Outcome:
         run.begun = run.in_thread = True
         run.owner = threading.get_ident()
         self._started(run)
-        token = enter(execution)
+        token = enter(run)
         begin = self._loop.time()
         outcome = _DONE
         try:
@@ -210,11 +208,11 @@ class ThreadRunners:
         runs = []
         while not self._queue.empty():
             try:
-                item = self._queue.get_nowait()
-            except Exception:  # a thread was quicker
+                run = self._queue.get_nowait()
+            except Empty:  # a thread was quicker
                 break
-            if item is not None:
-                runs.append(item[0])
+            if run is not None:
+                runs.append(run)
         self._busy -= len(runs)
         return runs
 

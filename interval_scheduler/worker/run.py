@@ -5,75 +5,85 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Protocol
 
 from ..commands import Partition
-from ..definition import Definition
 from ..errors import LeaseLost, SchedulerError
 from ..model import Task, to_datetime
-from ..record import Header
-from ..settlement import Successor
+from ..settlement import Live, Outcome, Successor
+
+
+class Host(Protocol):
+    """What a handler asks of the worker that runs it, from whatever thread."""
+
+    def lease_deadline(self, run: Run) -> datetime:
+        """Until when a run owns its task, by the clock of this machine."""
+        ...
+
+    def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
+        """Renews a lease at once; False where it was lost."""
+        ...
+
+    def successor(self, run: Run, task: Task) -> Successor:
+        """Checks and encodes what is to follow a run."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
-class Run:
-    """A claimed task in this process. `deadline` is when its lease ends, on the monotonic clock of this machine."""
+class Run(Live):
+    """A claimed task in this process. `deadline` is when its lease ends, on the monotonic clock of this machine.
 
+    The one object that a run needs: what else were made for each would have to be freed, and be looked at by the
+    garbage collector in between.
+    """
+
+    host: Host
     partition: Partition
     id: bytes
     raw_header: bytes
-    header: Header
-    definition: Definition
-    slot: int
     due: int
-    claimed_at: int
     deadline: float
-    was_recurring: bool
     suspect: bool = False
     begun: bool = False
     in_thread: bool = False
     """Whether a thread is in the handler: it goes on though the event loop may have ended."""
-    owner: object = None
+    owner: asyncio.Task[None] | int | None = None
     """The task or the thread that is in the handler."""
     lost: bool = False
     timed_out: bool = False
-    unsure: bool = False
-    """Whether a settle of this run was sent and not answered."""
-    cancel: Callable[[], object] | None = field(default=None, repr=False)
-    """Stops the handler, where it is a coroutine that is under way."""
-
     successor: Successor | None = None
     """What takes the place of the task if this run ends well."""
+    outcome: Outcome | None = None
+    """How it ended, once it has."""
+    unsure: bool = False
+    """Whether a settle of this run was sent and not answered."""
 
-    @property
-    def key(self) -> tuple[bytes, int]:
-        return self.id, self.header.token
+    def cancel(self) -> None:
+        """Stops the handler, where it is a coroutine that is under way. To be called on the loop."""
+        if self.owner is not None and not isinstance(self.owner, int):
+            self.owner.cancel()
 
 
 class Execution:
     """What a handler can learn about its run: see `current_execution`."""
 
-    __slots__ = ("_extend", "_lease_deadline", "_prepare", "_run")
+    __slots__ = ("_run",)
 
-    def __init__(
-        self,
-        run: Run,
-        lease_deadline: Callable[[Run], datetime],
-        extend: Callable[[Run, float | timedelta | None], bool],
-        prepare: Callable[[Run, Task], Successor],
-    ) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
-        self._prepare = prepare
-        self._lease_deadline = lease_deadline
-        self._extend = extend
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Execution) and other._run is self._run
+
+    def __hash__(self) -> int:
+        return hash(self._run)
 
     @property
     def id(self) -> str:
         """The id of the task."""
-        return self._run.id.decode()
+        return self._run.task_id
 
     @property
     def due(self) -> datetime:
@@ -103,7 +113,7 @@ class Execution:
     @property
     def lease_deadline(self) -> datetime:
         """Until when this run owns its task for certain (aware, UTC, by the clock of this machine)."""
-        return self._lease_deadline(self._run)
+        return self._run.host.lease_deadline(self._run)
 
     @property
     def lease_lost(self) -> bool:
@@ -120,7 +130,7 @@ class Execution:
             LeaseLost: where the run does not own its task any more.
             PartitionUnavailable: where the instance cannot be reached.
         """
-        if self._run.lost or not self._extend(self._run, seconds):
+        if self._run.lost or not self._run.host.extend(self._run, seconds):
             raise LeaseLost(
                 f"the run of {self.id!r} with token {self.fencing_token} lost its lease, or its task was removed; "
                 "stop working on it: its outcome is dropped"
@@ -137,10 +147,10 @@ class Execution:
             InvalidTask: for a task of another id, or one that could not be assigned either.
             SchedulerError: where runs are confirmed by hand.
         """
-        self._run.successor = self._prepare(self._run, task)
+        self._run.successor = self._run.host.successor(self._run, task)
 
 
-_current: contextvars.ContextVar[Execution] = contextvars.ContextVar("interval_scheduler_execution")
+_current: contextvars.ContextVar[Run] = contextvars.ContextVar("interval_scheduler_run")
 
 
 def current_execution() -> Execution:
@@ -150,32 +160,32 @@ def current_execution() -> Execution:
         SchedulerError: outside a handler.
     """
     try:
-        return _current.get()
+        return Execution(_current.get())
     except LookupError:
         raise SchedulerError("current_execution() was called outside a handler: call it inside one.") from None
 
 
-def execution_of(task_id: bytes) -> Execution | None:
+def run_of(task_id: bytes) -> Run | None:
     """The run that the calling handler is in, if it is one of this task."""
-    execution: Any = _current.get(None)
-    return execution if execution is not None and execution.id.encode() == task_id else None
+    run = _current.get(None)
+    return run if run is not None and run.id == task_id else None
 
 
-def running_execution() -> Execution | None:
+def calling_run() -> Run | None:
     """The run whose handler is calling: not one that merely started the task or thread that does."""
-    execution = _current.get(None)
-    if execution is None:
+    run = _current.get(None)
+    if run is None:
         return None
     try:
         caller: object = asyncio.current_task() or threading.get_ident()
     except RuntimeError:
         caller = threading.get_ident()
-    return execution if execution._run.owner == caller else None
+    return run if run.owner == caller else None
 
 
-def enter(execution: Execution) -> contextvars.Token[Execution]:
-    return _current.set(execution)
+def enter(run: Run) -> contextvars.Token[Run]:
+    return _current.set(run)
 
 
-def leave(token: contextvars.Token[Execution]) -> None:
+def leave(token: contextvars.Token[Run]) -> None:
     _current.reset(token)

@@ -16,8 +16,8 @@ from ..commands import REFUSALS, Command, Partition, Reply
 from ..definition import decode_body
 from ..errors import CorruptRecord, PartitionUnavailable
 from ..events import Log
-from ..record import parse_header, split_record
-from ..settlement import GONE, Live, Outcome, Settlement, is_over, settle
+from ..record import RUNNING, parse_header, split_record
+from ..settlement import GONE, Settlement, is_over, settle
 from ..world import World
 from .run import Run
 
@@ -26,6 +26,9 @@ _LONGEST_PAUSE = 1.0
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
 """How long reports wait for claims at most, and how many."""
+_ACCEPTED, _CHANGED = b"oc"
+"""What the settle script says of each run, among others."""
+_NEVER = 1 << 63
 
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
 
@@ -40,12 +43,14 @@ class Settler:
         log: Log,
         lease_ms: int,
         now_ms: Callable[[], int],
-        settled: Callable[[Run, Outcome, Settlement], None],
+        settled: Callable[[Run, Settlement], None],
         refused: Callable[[Run], None],
+        hint: Callable[[int, int], None],
         is_behind: Callable[[], bool],
     ) -> None:
-        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run. While
-        `is_behind()` there is more to claim, and somebody calls `flush` when that is over."""
+        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run, and
+        `hint(partition, due_ms)` for the next of what runs again. While `is_behind()` there is more to claim, and
+        somebody calls `flush` when that is over."""
         self._execute = execute
         self._world = world
         self._log = log
@@ -53,17 +58,18 @@ class Settler:
         self._now_ms = now_ms
         self._settled = settled
         self._refused = refused
+        self._hint = hint
         self._is_behind = is_behind
-        self._queue: list[tuple[Run, Outcome]] = []
+        self._queue: list[Run] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def add(self, run: Run, outcome: Outcome) -> None:
-        """Takes the end of a run; returns at once."""
+    def add(self, run: Run) -> None:
+        """Takes a run that has its outcome; returns at once."""
         self._empty.clear()
-        self._queue.append((run, outcome))
+        self._queue.append(run)
         if self._task is not None:
             return
         if not self._is_behind() or len(self._queue) >= _WAIT_RUNS:
@@ -100,42 +106,49 @@ class Settler:
             self._task = None
             self._empty.set()
 
-    async def _settle(self, batch: list[tuple[Run, Outcome]]) -> list[tuple[Run, Outcome]]:
+    async def _settle(self, batch: list[Run]) -> list[Run]:
         """Reports a batch; returns what has to be tried again after a pause."""
-        groups: dict[Partition, list[tuple[Run, Outcome]]] = {}
-        for entry in batch:
-            groups.setdefault(entry[0].partition, []).append(entry)
+        groups: dict[Partition, list[Run]] = {}
+        for run in batch:
+            groups.setdefault(run.partition, []).append(run)
         chunks = [chunk for group in groups.values() for chunk in batches(group)]
         now = self._now_ms()
-        decided = [[self._decide(run, outcome, now) for run, outcome in chunk] for chunk in chunks]
+        decided = [[self._decide(run, now) for run in chunk] for chunk in chunks]
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
-        again: list[tuple[Run, Outcome]] = []
+        again: list[Run] = []
         for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
             if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
-                for run, _ in chunk:
+                for run in chunk:
                     run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
                 again += chunk
-                continue
-            records = iter(reply[3:])
-            for (run, outcome), settlement, answer in zip(chunk, settlements, reply[2], strict=True):
-                if answer == ord("o"):
-                    self._settled(run, outcome, settlement)
-                elif answer == ord("c"):
-                    self._changed(run, outcome, next(records))
-                elif run.unsure:
-                    # Sent before without an answer: it was accepted then.
-                    self._settled(run, outcome, settlement)
-                else:
-                    self._refused(run)
+            else:
+                self._answered(chunk, settlements, reply)
         return again
 
-    def _decide(self, run: Run, outcome: Outcome, now: int) -> Settlement:
-        if is_over(run.header, run.definition, outcome):
+    def _decide(self, run: Run, now: int) -> Settlement:
+        assert run.outcome is not None
+        if is_over(run.header, run.definition, run.outcome):
             return GONE
-        live = Live(run.id.decode(), run.header, run.definition, run.slot, run.claimed_at, run.was_recurring)
-        return settle(live, outcome, now, self._world.random.random())
+        return settle(run, run.outcome, now, self._world.random.random())
 
-    def _changed(self, run: Run, outcome: Outcome, record: bytes) -> None:
+    def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], reply: Reply) -> None:
+        records = iter(reply[3:])
+        next_due = _NEVER
+        for run, settlement, answer in zip(runs, settlements, reply[2], strict=True):
+            if answer == _ACCEPTED or (answer != _CHANGED and run.unsure):
+                # What was sent before without an answer, and is not known any more, was accepted then.
+                header = settlement.header
+                if header is not None and header.due < next_due and header.state != RUNNING:
+                    next_due = header.due
+                self._settled(run, settlement)
+            elif answer == _CHANGED:
+                self._changed(run, next(records))
+            else:
+                self._refused(run)
+        if next_due < _NEVER:
+            self._hint(runs[0].partition.number, next_due)
+
+    def _changed(self, run: Run, record: bytes) -> None:
         """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
         raw, body = split_record(record)
         try:
@@ -147,11 +160,13 @@ class Settler:
             self._refused(run)
             return
         # What was asked for while the run was live wins over what its handler wanted to follow.
-        self._queue.append((run, replace(outcome, successor=None)))
+        assert run.outcome is not None
+        run.outcome = replace(run.outcome, successor=None)
+        self._queue.append(run)
 
-    def _command(self, chunk: Sequence[tuple[Run, Outcome]], settlements: list[Settlement]) -> Command:
+    def _command(self, chunk: Sequence[Run], settlements: Sequence[Settlement]) -> Command:
         args: list[Any] = [self._lease_ms]
-        for (run, _), settlement in zip(chunk, settlements, strict=True):
+        for run, settlement in zip(chunk, settlements, strict=True):
             if settlement is GONE:
                 args += (run.id, run.raw_header, b"")
                 continue
@@ -160,7 +175,7 @@ class Settler:
                 args += (run.id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
             else:
                 args += (run.id, run.raw_header, new)
-        return chunk[0][0].partition.call("settle", self._world.script_now(), *args)
+        return chunk[0].partition.call("settle", self._world.script_now(), *args)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from .. import keys
@@ -21,7 +21,7 @@ from ..model import Event, Task, to_datetime
 from ..monitor import Monitor
 from ..options import Options
 from ..record import parse_header, split_record
-from ..settlement import GONE, SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
+from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
 from ..topology import Layout
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
@@ -31,7 +31,7 @@ from .claimer import Claimer
 from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners, check_handler, is_coroutine_function, on_loop
 from .leases import LeaseKeeper
 from .roster import Roster
-from .run import Execution, Run, running_execution
+from .run import Run, calling_run
 from .settler import Settler
 
 Confirm = Literal["auto", "manual"]
@@ -71,7 +71,7 @@ class Worker:
         self._transport = AsyncTransport(endpoints)
         self._lease_transport = BlockingTransport(endpoints, options.lease_ms / 1000 / 6)
         self._loop = asyncio.get_running_loop()
-        self._runs: dict[tuple[bytes, int], Run] = {}
+        self._runs: set[Run] = set()
         self._active = 0
         self._reserved = 0
         self._unsettled = 0
@@ -105,11 +105,11 @@ class Worker:
             self._failed_in_thread,
         )
 
-    def _live_runs(self) -> list[Run]:
+    def _live_runs(self) -> set[Run]:
         """The runs whose leases to keep. Called in the threads of the keepers."""
-        runs = list(self._runs.values())
+        runs = self._runs.copy()
         # Where the loop has ended, nobody is left to finish or to report a run, but for a thread that is still in it.
-        return runs if self._loop.is_running() else [run for run in runs if run.in_thread]
+        return runs if self._loop.is_running() else {run for run in runs if run.in_thread}
 
     def _claimer(self, instance: str) -> Claimer:
         return Claimer(
@@ -140,6 +140,7 @@ class Worker:
             lambda: int(self._world.script_now() or claimer.server.now_ms(self._world.monotonic())),
             self._settled,
             self._refused,
+            claimer.hint,
             lambda: claimer.is_behind,
         )
 
@@ -201,10 +202,10 @@ class Worker:
         Raises:
             SchedulerError: in such a handler, which would wait for itself.
         """
-        execution = running_execution()
-        if execution is not None and (execution._run.id, execution.fencing_token) in self._runs:
+        run = calling_run()
+        if run in self._runs:
             raise SchedulerError(
-                f"the handler of {execution.id!r} asked the scheduler to stop and wait for that very handler: let it "
+                f"the handler of {run.task_id!r} asked the scheduler to stop and wait for that very handler: let it "
                 "tell somebody outside, such as a thread that waits for an event."
             )
 
@@ -303,7 +304,6 @@ class Worker:
     def _claimed(self, partition: Partition, entries: Sequence[bytes], now_ms: int, deadline: float) -> None:
         """Takes what one claim gave out: ids and records in turn."""
         self._reserved -= len(entries) // 2
-        extend = self._keepers[partition.instance].extend
         token = 0
         for task_id, record in zip(entries[::2], entries[1::2], strict=True):
             raw, body = split_record(record)
@@ -314,28 +314,31 @@ class Worker:
                 self._report_unread(task_id, error)
                 continue
             token = header.token
+            name = task_id.decode()
             try:
                 definition = decode_body(body)
-                start = begin(task_id.decode(), header, definition, now_ms)
+                start = begin(name, header, definition, now_ms)
             except CorruptRecord as error:
                 self._report_unread(task_id, error)
                 definition = UNREAD
                 start = Start(header.grid, header.due, Outcome(End.UNREAD, delay=_RELEASE_DELAY_MS))
             run = Run(
-                partition,
-                task_id,
-                raw,
+                name,
                 header,
                 definition,
                 start.slot,
-                start.due,
                 now_ms,
-                deadline,
                 definition.schedule is not None,
-                suspect=header.strikes >= SUSPECT_STRIKES,
+                self,
+                partition,
+                task_id,
+                raw,
+                start.due,
+                deadline,
+                header.strikes >= SUSPECT_STRIKES,
             )
             self._active += 1
-            self._runs[run.key] = run
+            self._runs.add(run)
             if start.outcome is not None:
                 self._finish(run, start.outcome)
             elif self._stopping:
@@ -346,7 +349,7 @@ class Worker:
             else:
                 if run.suspect:
                     self._suspect = run
-                self._runner.submit(run, Execution(run, self._lease_deadline, extend, self._successor))
+                self._runner.submit(run)
         if self._active:
             self._idle.clear()
         if token and self._continuity is not None:
@@ -359,7 +362,7 @@ class Worker:
 
     def _started(self, run: Run) -> None:
         if self._events.wanted("task-started"):
-            details = {"id": run.id.decode(), "due": to_datetime(run.due), "attempt": run.header.attempt + 1}
+            details = {"id": run.task_id, "due": to_datetime(run.due), "attempt": run.header.attempt + 1}
             self._events.emit("task-started", Event("task-started", details | {"fencing_token": run.header.token}))
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
@@ -370,7 +373,7 @@ class Worker:
         if outcome.end is End.FAILED:
             # What a handler said on purpose needs no traceback.
             trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
-            self._log.write("warning", "a handler failed", id=run.id.decode(), error=outcome.error, exc_info=trace)
+            self._log.write("warning", "a handler failed", id=run.task_id, error=outcome.error, exc_info=trace)
         self._finish(run, outcome)
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
@@ -381,61 +384,61 @@ class Worker:
         if self._suspect is run:
             self._suspect = None
         self._unsettled += 1
+        run.outcome = outcome
         if run.lost:
             self._refused(run)
         else:
-            self._settlers[run.partition.instance].add(run, outcome)
+            self._settlers[run.partition.instance].add(run)
         self._wake_starved()
 
-    def _settled(self, run: Run, outcome: Outcome, settlement: Settlement) -> None:
+    def _settled(self, run: Run, settlement: Settlement) -> None:
         self._forget(run)
-        if settlement is GONE and not self._events.wanted("task-done"):
+        outcome = run.outcome
+        assert outcome is not None
+        if outcome.end is End.DONE and not self._events.wanted("task-done"):
             return
-        header = settlement.header
-        if header is not None and header.state != "r":
-            self._claimers[run.partition.instance].hint(run.partition.number, header.due)
         if outcome.end in (End.RELEASED, End.UNREAD, End.UNCONFIRMED):
             return
         name = f"task-{settlement.what}"
         if self._events.wanted(name):
-            details = {"id": run.id.decode(), "attempt": run.header.attempt + 1}
+            details = {"id": run.task_id, "attempt": run.header.attempt + 1}
             if name != "task-done":
                 details |= {"error": outcome.error, "exception": outcome.exception}
             self._events.emit(name, Event(name, details))
         if settlement.dead:
-            self._log.write("error", "a task was given up", id=run.id.decode(), error=outcome.error)
+            self._log.write("error", "a task was given up", id=run.task_id, error=outcome.error)
 
     def _refused(self, run: Run) -> None:
         self._forget(run)
-        self._log.write("warning", "the outcome of a run was dropped", id=run.id.decode(), token=run.header.token)
-        details = {"id": run.id.decode(), "fencing_token": run.header.token}
+        self._log.write("warning", "the outcome of a run was dropped", id=run.task_id, token=run.header.token)
+        details = {"id": run.task_id, "fencing_token": run.header.token}
         self._events.emit("lease-lost", Event("lease-lost", details))
 
     def _forget(self, run: Run) -> None:
-        self._runs.pop(run.key, None)
+        self._runs.discard(run)
         self._unsettled -= 1
 
     def _lease_lost(self, run: Run) -> None:
         """Called in the keeper's thread: a coroutine is cancelled, a plain function can ask `lease_lost`."""
-        if run.cancel is not None:
-            self._loop.call_soon_threadsafe(self._cancel, run)
+        if run.owner is not None and not run.in_thread:
+            self._loop.call_soon_threadsafe(run.cancel)
 
-    def _cancel(self, run: Run) -> None:
-        if run.cancel is not None:
-            run.cancel()
+    # -- what handlers ask for, in their threads too -----------------------------------------------------------------
 
-    def _lease_deadline(self, run: Run) -> datetime:
+    def lease_deadline(self, run: Run) -> datetime:
         return datetime.fromtimestamp(self._world.time() + run.deadline - self._world.monotonic(), UTC)
 
-    def _successor(self, run: Run, task: Task) -> Successor:
-        """Checks and encodes what a handler wants to follow. Called in handlers' threads too."""
+    def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
+        return self._keepers[run.partition.instance].extend(run, seconds)
+
+    def successor(self, run: Run, task: Task) -> Successor:
         if self._manual:
             raise SchedulerError(
                 'continue_as() needs confirm="auto": a run that is confirmed by hand ends apart from its handler; '
                 "assign the task instead."
             )
         if task_id_of(task) != run.id:
-            raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.id.decode()!r}", "keep the id")
+            raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.task_id!r}", "keep the id")
         now = int(self._world.script_now() or math.ceil(self._world.time() * 1000))
         _, when, delay, body = prepare(task, self._options.max_payload_bytes, lambda: now)
         slot = int(when[1:] or now)

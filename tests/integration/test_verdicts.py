@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from interval_scheduler import (
+    Execution,
     GiveUp,
     InvalidTask,
     Postpone,
@@ -45,6 +46,22 @@ def raising(seen: Seen, verdict: Callable[[int], BaseException | None], kind: st
 @pytest.fixture(params=["plain", "coroutine"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+async def test_one_asked_for_twice_is_the_same_execution(scheduler: Uniform, kind: str) -> None:
+    seen: list[tuple[Execution, Execution]] = []
+
+    def note(_payload: Any) -> None:
+        seen.append((current_execution(), current_execution()))
+
+    async def coroutine(payload: Any) -> None:
+        note(payload)
+
+    await scheduler.start_task_execute(note if kind == "plain" else coroutine)
+    await scheduler.assign_tasks([Job("a"), Job("b")])
+    await eventually(lambda: len(seen) == 2)
+    assert all(first == second for first, second in seen)
+    assert len({execution for pair in seen for execution in pair}) == 2, "one for each run, as in a set of live ones"
 
 
 async def test_retry_after_replaces_the_backoff_and_counts(scheduler: Uniform, kind: str) -> None:

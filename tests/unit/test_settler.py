@@ -21,6 +21,8 @@ from tests.tasks import eventually
 _HEADER = b"r1000,revision,5"
 _HOME = Partition(0, "redis", "{ns:0}:meta")
 _LIMIT = 250
+_NOBODY: Any = None
+"""Handlers that do not run ask nothing of their worker."""
 
 
 class Reports:
@@ -29,7 +31,7 @@ class Reports:
     def __init__(self, behind: bool) -> None:
         self.behind = behind
         self.sizes: list[int] = []
-        self.settled: list[bytes] = []
+        self.settled: list[str] = []
         world, log = World(), Log()
         self.settler = Settler(
             self._execute,
@@ -37,8 +39,9 @@ class Reports:
             log,
             1000,
             lambda: 1000,
-            lambda run, *_: self.settled.append(run.id),
+            lambda run, _: self.settled.append(run.task_id),
             lambda run: None,
+            lambda partition, due: None,
             lambda: self.behind,
         )
 
@@ -50,9 +53,11 @@ class Reports:
 
     def add(self, count: int) -> None:
         for number in range(count):
-            task_id = f"{len(self.settled)}-{number}".encode()
-            run = Run(_HOME, task_id, _HEADER, parse_header(_HEADER), Definition(None), 1000, 1000, 1000, 1e9, False)
-            self.settler.add(run, Outcome(End.DONE))
+            task_id = f"{len(self.settled)}-{number}"
+            live = (task_id, parse_header(_HEADER), Definition(None), 1000, 1000, False)
+            run = Run(*live, _NOBODY, _HOME, task_id.encode(), _HEADER, 1000, 1e9)
+            run.outcome = Outcome(End.DONE)
+            self.settler.add(run)
 
 
 @pytest.fixture
