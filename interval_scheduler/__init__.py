@@ -12,6 +12,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .async_scheduler import AsyncScheduler as AsyncScheduler
+    from .auditing import Audit as Audit
+    from .auditing import Problem as Problem
     from .errors import AlreadyExecuting as AlreadyExecuting
     from .errors import AssignFailed as AssignFailed
     from .errors import CorruptRecord as CorruptRecord
@@ -34,11 +36,9 @@ if TYPE_CHECKING:
     from .locks import AsyncLock as AsyncLock
     from .locks import Lock as Lock
     from .model import AssignResult as AssignResult
-    from .model import Audit as Audit
     from .model import DeadTask as DeadTask
     from .model import Event as Event
     from .model import PartitionStats as PartitionStats
-    from .model import Problem as Problem
     from .model import ScheduledTask as ScheduledTask
     from .model import Stats as Stats
     from .model import Task as Task
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "async_scheduler": ("AsyncScheduler",),
+    "auditing": ("Audit", "Problem"),
     "errors": (
         "AlreadyExecuting",
         "AssignFailed",
@@ -76,11 +77,9 @@ _HOMES = {
     "locks": ("AsyncLock", "Lock"),
     "model": (
         "AssignResult",
-        "Audit",
         "DeadTask",
         "Event",
         "PartitionStats",
-        "Problem",
         "ScheduledTask",
         "Stats",
         "Task",

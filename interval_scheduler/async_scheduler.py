@@ -17,13 +17,14 @@ from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
 from .gathering import Gathering
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
-from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
+from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operations
 from .topology import join
 from .transport.aio import AsyncTransport
 from .world import World
 
 if TYPE_CHECKING:
+    from .auditing import Audit
     from .worker.handlers import Handler
     from .worker.worker import Confirm
 

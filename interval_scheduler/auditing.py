@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from .calls import Operation, check
 from .commands import Partition
 from .definition import decode_body
 from .errors import CorruptRecord
-from .model import Audit, Problem
 from .options import Options
 from .record import split_record
 from .topology import Layout
@@ -27,6 +28,38 @@ AT_ONCE = 64
 _PARTS = ("tasks", "index", "retries", "leases", "dead-records", "dead")
 _SHOWN = 200
 """Characters of what was found that a problem shows."""
+ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken invariant, as `verify` finds it. `id` is that of a task, or the name of a bucket."""
+
+    kind: ProblemKind
+    """``header``, ``body``: of a record that cannot be read. ``home``: a task in a partition that its id does not
+    belong to. ``place``: a task that is not where its state says, so that nobody would run it. ``entry``: something
+    listed as due, retrying or running that is not. ``index``: a bucket that would not be found. ``token``: a fencing
+    token above the sequence. ``dead``: a dead letter that is not listed, or listed and not there."""
+    id: str
+    partition: int
+    instance: str
+    found: str
+    mended: bool
+    """Whether `repair` mended it; ``body`` and ``home`` it leaves alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What `verify` and `repair` checked and found."""
+
+    tasks: int
+    dead: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong, or everything that was has been mended."""
+        return all(problem.mended for problem in self.problems)
 
 
 def audit(

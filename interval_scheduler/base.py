@@ -15,7 +15,6 @@ from .model import Task
 from .options import Options, load_options
 from .retry import Retry
 from .schedule import CENTURY_MS, YEAR_MS, parse_duration
-from .worker.run import run_of
 from .world import World
 
 
@@ -128,6 +127,8 @@ def token_for(task_id: object, fencing_token: int | None) -> int:
     """
     if fencing_token is not None:
         return fencing_token
+    from .worker.run import run_of  # a process that runs no handlers has no use for the worker, and starts sooner
+
     run = run_of(task_id.encode()) if isinstance(task_id, str) else None
     if run is None:
         raise InvalidTask(

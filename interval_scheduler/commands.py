@@ -28,7 +28,8 @@ class Command:
     repeatable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+# Told apart by identity: a layout has one object for each, and what is grouped by them is hashed for every task.
+@dataclass(slots=True, eq=False)
 class Partition:
     """Where a partition is: its number, the name of its owner, its epoch."""
 

@@ -157,7 +157,7 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
     return raw_id, when, delay, recipe.head + payload + recipe.tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Recipe:
     """What tasks have in common that differ only in id, first due time and payload.
 

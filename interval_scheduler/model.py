@@ -139,40 +139,6 @@ class Stats:
         object.__setattr__(self, "lateness", max((p.lateness for p in self.partitions), default=0.0))
 
 
-ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One broken invariant, as `verify` finds it. `id` is that of a task, or the name of a bucket."""
-
-    kind: ProblemKind
-    """``header``, ``body``: of a record that cannot be read. ``home``: a task in a partition that its id does not
-    belong to. ``place``: a task that is not where its state says, so that nobody would run it. ``entry``: something
-    listed as due, retrying or running that is not. ``index``: a bucket that would not be found. ``token``: a fencing
-    token above the sequence. ``dead``: a dead letter that is not listed, or listed and not there."""
-    id: str
-    partition: int
-    instance: str
-    found: str
-    mended: bool
-    """Whether `repair` mended it; ``body`` and ``home`` it leaves alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What `verify` and `repair` checked and found."""
-
-    tasks: int
-    dead: int
-    problems: tuple[Problem, ...]
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong, or everything that was has been mended."""
-        return all(problem.mended for problem in self.problems)
-
-
 @dataclass(frozen=True, slots=True)
 class Event:
     """What the callbacks of ``on()`` get: the name of the event and what belongs to it."""

@@ -311,7 +311,7 @@ class Operations(Reading):
         ]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     """Different tasks that are on their way: their ids, and how many calls have no reply so far."""
 
@@ -319,7 +319,7 @@ class _Batch:
     calls: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
     """How far `assign_tasks` has come: commands that are checked and not sent, and those without a reply so far."""
 

@@ -9,7 +9,6 @@ every day has 24 hours, and each match is then placed on the real time line.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
@@ -225,7 +224,7 @@ def _seconds(offset: timedelta | None) -> int:
     return offset.days * _DAY + offset.seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Plan:
     """An expression taken apart. Times are seconds of the wall clock since 1970, as if there were no time zones."""
 
@@ -314,7 +313,9 @@ def jitter_ms(task_id: str, jitter: int, gap: int) -> int:
     span = min(jitter, gap - 1)
     if span <= 0:
         return 0
-    digest = hashlib.blake2b(task_id.encode(), digest_size=8).digest()
+    from hashlib import blake2b  # as in `scripts`: few tasks have a jitter
+
+    digest = blake2b(task_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % (span + 1)
 
 

@@ -16,13 +16,14 @@ from .calls import Operation, drive
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
-from .model import AssignResult, Audit, DeadTask, ScheduledTask, Stats, Task
+from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
 from .operations import Operations
 from .topology import join
 from .transport.blocking import BlockingTransport
 from .world import World
 
 if TYPE_CHECKING:
+    from .auditing import Audit
     from .worker.handlers import Handler
     from .worker.worker import Confirm
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-_INCLUDE = re.compile(r"^--! include (\w+)$", re.MULTILINE)
-_COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
+_INCLUDE = r"(?m)^--! include (\w+)$"
+_COMMENT = r"(?m)^\s*--.*\n"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Script:
     """A script with its includes resolved; `sha` is what EVALSHA takes."""
 
@@ -32,7 +31,9 @@ def _read(name: str) -> str:
 @cache
 def script(name: str) -> Script:
     """The script of ``lua/<name>.lua``."""
-    source = _INCLUDE.sub(lambda match: _read(f"lib/{match[1]}"), _read(name))
+    from hashlib import sha1  # takes two milliseconds, which those who only import need not wait for
+
+    source = re.sub(_INCLUDE, lambda match: _read(f"lib/{match[1]}"), _read(name))
     # The server keeps and compiles what it gets: comments are for the files.
-    source = _COMMENT.sub("", source)
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    source = re.sub(_COMMENT, "", source)
+    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -48,7 +48,8 @@ class End(Enum):
     """Its handler returned, and it waits to be confirmed."""
 
 
-@dataclass(frozen=True, slots=True)
+# These are not frozen: a worker makes some for every run, and that would take three times as long. Nobody changes one.
+@dataclass(slots=True)
 class Successor:
     """What takes the place of a task whose run ended well, because its handler said so. Times in ms."""
 
@@ -58,7 +59,6 @@ class Successor:
     body: bytes
 
 
-# These are not frozen: a worker makes some for every run, and that would take three times as long. Nobody changes one.
 @dataclass(slots=True)
 class Outcome:
     """The end of a run; `error` for a failed or abandoned one, and the `exception` its handler raised.

@@ -21,7 +21,7 @@ FORMAT = 1
 """Version of the data layout."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Layout:
     """The partitions of a namespace, by number."""
 
