@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 _ANSWERS = 32
-"""Of how many answers the least counts: of so many claims about one gets there too soon."""
+"""Of how many round trips the least counts: of so many claims about one gets there too soon."""
 _ANSWER_SECONDS = 60.0
 """How long one counts at most: clocks drift apart."""
 _STEP_SECONDS = 0.001
@@ -17,11 +17,11 @@ _WAKING_SECONDS = 0.001
 class ServerClock:
     """When a message sent now is read, by the clock of the instance: the soonest, as far as its answers tell.
 
-    Every answer tells how far that clock was ahead of the one here, at the reading of what left at a known time: the
-    difference of the clocks, and the way. The least of the last ones is what the shortest way makes of it, so that a
-    claim may leave while its time has still to come, and nearly always gets there after it. One that gets there
-    sooner finds nothing, and makes the least smaller: it is sent once more. An answer that was given, by what is
-    known, after it came back shows that a clock stepped: what is known is forgotten then.
+    The first answer of every round trip tells how far that clock was ahead of the one here, at the reading of what
+    left at a known time: the difference of the clocks, and the way. The least of the last ones is what the shortest
+    way makes of it, so that a claim may leave while its time has still to come, and nearly always gets there after
+    it. One that gets there sooner finds nothing, and makes the least smaller: it is sent once more. An answer that
+    was given, by what is known, after it came back shows that a clock stepped: what is known is forgotten then.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class ServerClock:
         # What may become the least once the ones before it are too old, in the order of both.
         self._least: deque[tuple[int, float, float]] = deque()
         self._woken = 0.0
+        self._left = float("-inf")
 
     def awake(self, until: float) -> None:
         """A sleep that was to last until this monotonic time is over: the way of what it was for begins there."""
@@ -43,6 +44,9 @@ class ServerClock:
     def learn(self, server_us: int, left: float, received: float) -> None:
         """`server_us`: the time by the clock of the instance at which it read what had left; the others are by the
         monotonic clock here, in seconds."""
+        if left == self._left:
+            return  # what came along with another one waited for it there
+        self._left = left
         ahead = server_us / 1e6 - left
         least = self._least
         if ahead - (received - left) > self._ahead + _STEP_SECONDS:

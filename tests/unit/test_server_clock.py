@@ -22,6 +22,14 @@ def test_what_is_sent_leaves_ahead_by_the_shortest_way_of_the_last_answers() -> 
     assert abs(clock.at(1_130_000) - 129.996) < 1e-6, "what was long ago counts no more: clocks drift"
 
 
+def test_of_answers_that_came_together_the_first_tells_the_way() -> None:
+    """Those behind it waited for it, as in a herd, where a claim asks all partitions."""
+    clock = ServerClock()
+    for behind in range(64):
+        clock.learn(1_010_000_500 + 100 * behind, 10.0, 10.01)
+    assert abs(clock.at(1_020_000) - 19.9995) < 1e-6
+
+
 def test_a_claim_that_came_too_soon_is_followed_by_one_that_does_not() -> None:
     clock = ServerClock()
     clock.learn(1_010_002_000, 10.0, 10.004)
