@@ -11,6 +11,7 @@ from interval_scheduler import AssignFailed, AsyncScheduler, Scheduler, Task
 from interval_scheduler import operations as streaming
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +45,15 @@ async def test_a_server_that_is_a_replica_for_a_while_makes_no_reply_that_of_ano
     await alone.assign_task(Job("warm", after(3600)))  # the connection stands
     given: list[str] = []
 
+    def errors() -> int:
+        return int(admin.info("stats")["total_error_replies"])
+
     def tasks() -> Iterator[Task]:
         admin.replicaof("127.0.0.1", 1)
+        before = errors()
         for number, task in enumerate(jobs(0, 600)):
             if number == 170:
+                wait_until(lambda: errors() > before)  # what was sent is read when the server comes to it
                 admin.replicaof("NO", "ONE")
             given.append(task.id)  # type: ignore[attr-defined]
             yield task
