@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .calls import Operation, drive_async
 from .errors import AlreadyExecuting, LockNotAcquired
-from .gathering import Gathering
 from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operations
-from .topology import join
-from .transport.aio import AsyncTransport
-from .world import World
 
 if TYPE_CHECKING:
     from .auditing import Audit
+    from .operations import Operations
     from .worker.handlers import Handler
     from .worker.worker import Confirm
+    from .world import World
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +45,9 @@ class AsyncScheduler(BaseScheduler):
 
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         super().__init__(options, logger, world=world, **fields)
+        from .gathering import Gathering
+        from .transport.aio import AsyncTransport
+
         self._transport = AsyncTransport(self._engine.endpoints)
         self._gathering = Gathering(self._transport)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -310,6 +310,8 @@ class AsyncScheduler(BaseScheduler):
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
+                from .topology import join
+
                 layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
                 self._loop = asyncio.get_running_loop()

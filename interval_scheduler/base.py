@@ -7,15 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .engine import Engine
 from .errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
 from .model import Task
 from .options import Options, load_options
 from .retry import Retry
 from .schedule import CENTURY_MS, YEAR_MS, parse_duration
-from .world import World
+
+if TYPE_CHECKING:
+    from .world import World
 
 
 class BaseScheduler(ABC):
@@ -34,6 +35,9 @@ class BaseScheduler(ABC):
         Raises:
             InvalidOptions: naming every wrong field, and what is allowed.
         """
+        # Most of what a scheduler consists of comes with the first one, so that importing the names stays quick.
+        from .engine import Engine
+
         self._engine = Engine(load_options(options, fields), logger, world)
         self._accepting = False
         self._closed = False

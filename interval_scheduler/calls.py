@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .commands import REFUSALS, Command, Partition, Reply
 from .errors import PartitionUnavailable, TopologyMismatch
-from .topology import Layout
-from .world import World
+
+if TYPE_CHECKING:
+    from .topology import Layout
+    from .world import World
 
 T = TypeVar("T")
 Operation = Generator["Sequence[Command] | Ahead", list[Reply], T]

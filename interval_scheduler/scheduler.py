@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .calls import Operation, drive
 from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
-from .events import Log
 from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
-from .operations import Operations
-from .topology import join
-from .transport.blocking import BlockingTransport
-from .world import World
 
 if TYPE_CHECKING:
     from .auditing import Audit
+    from .events import Log
+    from .operations import Operations
     from .worker.handlers import Handler
     from .worker.worker import Confirm
+    from .world import World
 
 T = TypeVar("T")
 
@@ -45,6 +43,8 @@ class Scheduler(BaseScheduler):
 
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         super().__init__(options, logger, world=world, **fields)
+        from .transport.blocking import BlockingTransport
+
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: _LoopThread | None = None
         self._joining = threading.Lock()
@@ -402,6 +402,8 @@ class Scheduler(BaseScheduler):
         with self._joining:
             operations = self._engine.operations
             if operations is None:
+                from .topology import join
+
                 layout = self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)
                 greetings = self._engine.continuity.greetings()
