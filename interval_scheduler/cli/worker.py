@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
@@ -71,6 +72,10 @@ def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float |
         scheduler = Scheduler(fields)
     with scheduler:
         scheduler.start_task_execute(function, confirm)
+        # What is loaded stays. To look through all of it for garbage would keep due tasks waiting for ten milliseconds
+        # and more, now and then.
+        gc.collect()
+        gc.freeze()
         print(f"worker {os.getpid()} is ready", file=sys.stderr, flush=True)
         while True:
             with contextlib.suppress(queue.Empty):

@@ -109,6 +109,31 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
         scheduler.clear_all_tasks()
 
 
+def test_what_a_worker_has_loaded_is_no_more_looked_through_for_garbage(
+    tmp_path: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "import gc\n"
+        "def handler(payload):\n"
+        "    with open('objects', 'a') as out: out.write(f'{gc.get_freeze_count()} {len(gc.get_objects())}\\n')\n"
+    )
+    url = redis_servers[0].url
+    with (
+        started_worker(tmp_path, "app:handler", "--url", url, "--namespace", namespace) as worker,
+        Scheduler(url, namespace=namespace) as scheduler,
+    ):
+        assert worker.stderr is not None
+        while "is ready" not in (line := worker.stderr.readline()):
+            assert line, "it ended"
+        scheduler.start_task_accept()
+        scheduler.post("now", delay=0)
+        wait_until(lambda: lines(tmp_path / "objects"), 20)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    [[frozen, looked_through]] = lines(tmp_path / "objects")
+    assert int(frozen) > 10 * int(looked_through), "all of the modules, and few things that came later"
+
+
 @pytest.mark.parametrize("started", [1, 2, 3, 5, 6])
 def test_sigterm_while_workers_start_ends_all_of_them(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str, started: int
