@@ -89,12 +89,7 @@ def test_worker_processes_run_tasks_and_drain_on_sigterm(
     arguments = ("app:handler", *urls, "--namespace", namespace, "--processes", str(processes))
     options = {"namespace": namespace, "storage": storage(redis_servers)}
     with started_worker(handler_module, *arguments) as worker, Scheduler(options) as scheduler:
-        assert worker.stderr is not None
-        ready = 0
-        while ready < processes:
-            line = worker.stderr.readline()
-            assert line, "it ended"
-            ready += "is ready" in line
+        wait_until_ready(worker, processes)
         scheduler.start_task_accept()
         start = after(0.3)
         scheduler.assign_tasks(Job(f"a{n}", start + n / 200) for n in range(200))
@@ -122,9 +117,7 @@ def test_what_a_worker_has_loaded_is_no_more_looked_through_for_garbage(
         started_worker(tmp_path, "app:handler", "--url", url, "--namespace", namespace) as worker,
         Scheduler(url, namespace=namespace) as scheduler,
     ):
-        assert worker.stderr is not None
-        while "is ready" not in (line := worker.stderr.readline()):
-            assert line, "it ended"
+        wait_until_ready(worker)
         scheduler.start_task_accept()
         scheduler.post("now", delay=0)
         wait_until(lambda: lines(tmp_path / "objects"), 20)
@@ -317,6 +310,14 @@ def started_worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[s
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.communicate()
+
+
+def wait_until_ready(worker: subprocess.Popen[str], processes: int = 1) -> None:
+    """Reads what a worker says until so many of its processes are ready."""
+    assert worker.stderr is not None
+    for _ in range(processes):
+        while "is ready" not in (line := worker.stderr.readline()):
+            assert line, "it ended"
 
 
 def run_worker(
