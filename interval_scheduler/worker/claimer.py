@@ -14,6 +14,7 @@ from ..events import Log
 from ..scripts import script
 from ..world import World
 from .clock import ServerClock
+from .pauses import Pauses
 from .roster import Roster
 from .settler import Execute
 from .waker import Waker
@@ -27,7 +28,6 @@ full probe, up to `CLAIM_TASKS`: a flood is soon taken in hundreds, and a handfu
 LEAST_TASKS = 2
 GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
-_FIRST_PAUSE = 0.05
 _NUDGE_SECONDS = 0.05
 _NEVER = float("inf")
 _LAST_CLAIM_SECONDS = 12.0
@@ -141,7 +141,7 @@ class Claimer:
             self._waker.close()
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Pauses(self._world, self._lease_ms)
         while not self._stopping and not is_cancelled():
             try:
                 self._awake = False
@@ -152,15 +152,13 @@ class Claimer:
                     await asyncio.sleep(0)  # what was claimed begins, and what is short frees its slot
                 else:
                     await self._sleep(self._wake_time())
-                pause = _FIRST_PAUSE
+                pauses.reset()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 self._report(self.instance, error)
                 self._next_look = 0.0
-                # What failed is tried again ever less often, and not by all workers at once.
-                await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
-                pause = min(2 * pause, 1.0)
+                await asyncio.sleep(pauses.next())
 
     async def _look(self) -> None:
         """Reads the next times of all partitions, in one command."""

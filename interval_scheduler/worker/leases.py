@@ -18,6 +18,7 @@ from ..errors import PartitionUnavailable
 from ..schedule import parse_duration
 from ..transport.blocking import BlockingTransport
 from ..world import World
+from .pauses import Pauses
 from .run import Run
 from .settler import Execute
 
@@ -46,6 +47,9 @@ class LeaseKeeper:
         self._live = live
         self._lost = lost
         self._report = report
+        # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
+        self._pause = lease_ms / 1000 / 6
+        self._pauses = Pauses(world, lease_ms)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interval-scheduler-leases", daemon=True)
 
@@ -61,29 +65,38 @@ class LeaseKeeper:
         if self._thread.is_alive():
             self._thread.join()
 
-    @property
-    def _pause(self) -> float:
-        # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
-        return self._lease_ms / 1000 / 6
-
     def _run(self) -> None:
-        # No error ends it: without this thread every run would lose its lease.
-        while not self._stopping.wait(self._pause):
+        pause = self._pause
+        while not self._stopping.wait(pause):
             try:
-                drive(self._renewal(), self._transport.execute)
+                pause = self._pause_after(drive(self._renewal(), self._transport.execute))
             except Exception as error:
-                self._report(self._instance, error)
+                pause = self._failed(error)
 
     async def run(self, execute: Execute) -> None:
         """Keeps the leases on the event loop until cancelled: what `start` does, where there are no threads."""
+        pause = self._pause
         while True:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(pause)
             try:
-                await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+                renewed = await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+                pause = self._pause_after(renewed)
             except Exception as error:
-                self._report(self._instance, error)
+                pause = self._failed(error)
 
-    def _renewal(self) -> Operation[None]:
+    def _failed(self, error: Exception) -> float:
+        # No error ends this: without it every run would lose its lease.
+        self._report(self._instance, error)
+        return self._pause_after(False)
+
+    def _pause_after(self, renewed: bool) -> float:
+        if renewed:
+            self._pauses.reset()
+            return self._pause
+        return self._pauses.next()
+
+    def _renewal(self) -> Operation[bool]:
+        """Renews what has to be; False where some of it has to be tried again soon."""
         horizon = self._world.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
         for run in self._live():
@@ -91,11 +104,12 @@ class LeaseKeeper:
                 by_partition.setdefault(run.partition, []).append(run)
         calls = [batch for runs in by_partition.values() for batch in batches(runs)]
         if not calls:
-            return
+            return True
         sent = self._world.monotonic()
         replies = yield [self._command(batch, self._lease_ms) for batch in calls]
         for batch, reply in zip(calls, replies, strict=True):
             self._apply(batch, reply, sent + self._lease_ms / 1000)
+        return not any(isinstance(reply, PartitionUnavailable) for reply in replies)
 
     def _apply(self, runs: Sequence[Run], reply: Reply, deadline: float) -> None:
         now = self._world.monotonic()

@@ -19,10 +19,9 @@ from ..events import Log
 from ..record import RUNNING, parse_header, split_record
 from ..settlement import GONE, Settlement, is_over, settle
 from ..world import World
+from .pauses import Pauses
 from .run import Run
 
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 1.0
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
 """How long reports wait for claims at most, and how many."""
@@ -60,6 +59,7 @@ class Settler:
         self._refused = refused
         self._hint = hint
         self._is_behind = is_behind
+        self._pauses = Pauses(world, lease_ms)
         self._queue: list[Run] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
@@ -86,7 +86,6 @@ class Settler:
             self._task = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
-        pause = _FIRST_PAUSE
         try:
             while self._queue:
                 batch, self._queue = self._queue, []
@@ -97,11 +96,9 @@ class Settler:
                     again = batch
                 if again:
                     self._queue = again + self._queue
-                    # What failed is tried again ever less often, and not by all workers at once.
-                    await asyncio.sleep(pause * self._world.random.uniform(0.5, 1))
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    await asyncio.sleep(self._pauses.next())
                 else:
-                    pause = _FIRST_PAUSE
+                    self._pauses.reset()
         finally:
             self._task = None
             self._empty.set()

@@ -27,8 +27,8 @@ class Fault:
     """Whether due work goes on during the fault, so that lateness counts from its beginning."""
     lapses: ClassVar[bool] = False
     """Whether runs may be out of touch with their server for longer than a lease, and so may be repeated."""
-    kills: ClassVar[bool] = False
-    """Whether work has to wait for the lease of a worker that is gone."""
+    strands: ClassVar[bool] = False
+    """Whether work may have to wait for a lease: of a worker that is gone, or of a claim whose answer was lost."""
     loses: ClassVar[bool] = False
     """Whether what was acknowledged since `prepare` may be lost, which must then be reported."""
     reports: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class Fault:
 
     def limit(self, lease: float) -> float:
         """The longest recovery in seconds, with a second of slack for measuring: lease + 1 after a death, else 2."""
-        return (lease + 1 if self.kills else 2) + 1
+        return (lease + 1 if self.strands else 2) + 1
 
     def prepare(self, stage: Stage) -> None:
         """Called when the fault is near (a second before)."""
@@ -59,7 +59,7 @@ class WorkerKilled(Fault):
     """SIGKILL of one worker; another is started after two seconds. (sidekiq#843: pop, then die.)"""
 
     name = "worker SIGKILL"
-    kills = True
+    strands = True
     serves = True
     _kind = ""
 
@@ -80,7 +80,7 @@ class WorkersKilled(Fault):
     """
 
     name = "all workers SIGKILL"
-    kills = True
+    strands = True
     seconds = 2.5
 
     def inject(self, stage: Stage) -> None:
@@ -100,7 +100,7 @@ class WorkerStopped(Fault):
     """
 
     name = "worker SIGSTOP"
-    kills = True
+    strands = True
     serves = True
     seconds = 3.5
     _victim: Child
@@ -171,10 +171,15 @@ class ScriptsFlushed(Fault):
 
 
 class ClientsKilled(Fault):
-    """CLIENT KILL of the connections that carry commands, and of those that carry hints, ten times a second."""
+    """CLIENT KILL of the connections that carry commands, and of those that carry hints, ten times a second.
+
+    Not for as long as a lease: on a machine in demand no exchange may find its way between two of them.
+    """
 
     name = "CLIENT KILL"
+    seconds = 1.0
     serves = True
+    strands = True
 
     def inject(self, stage: Stage) -> None:
         for server in stage.servers:
@@ -284,10 +289,12 @@ class NetworkSlow(ProxyFault):
 
 
 class NetworkCut(ProxyFault):
-    """All connections are reset, ten times a second."""
+    """All connections are reset, ten times a second; not for as long as a lease, see `ClientsKilled`."""
 
     name = "proxy cuts all"
+    seconds = 1.0
     serves = True
+    strands = True
 
     def inject(self, stage: Stage) -> None:
         assert stage.proxy is not None

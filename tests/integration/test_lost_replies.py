@@ -317,14 +317,16 @@ class TestWorkers:
         await eventually(lambda: len(recorder.calls) >= before + 3, 20)
         assert time.monotonic() - silent_since < 8.5, "the deadline of an answer is 5 s"
 
-    async def test_renewing_keeps_the_lease(self, far: Uniform, proxy: Proxy) -> None:
+    @pytest.mark.parametrize("times", [2, 12])
+    async def test_renewing_keeps_the_lease(self, far: Uniform, proxy: Proxy, times: int) -> None:
+        """Also where one attempt after the other fails: they come closer together then, so that many fit a lease."""
         told: Counter[str] = count_events(far)
         recorder = Recorder(coroutine=True, seconds=2.5 * LEASE)
         await far.start_task_execute(recorder.handler)
-        lost = proxy.lose_replies("renew", 2)
+        lost = proxy.lose_replies("renew", times)
         await far.assign_task(Job("a"))
         await eventually(lambda: size_is(far, 0))
-        assert lost.lost == 2
+        assert lost.lost == times
         assert len(recorder.calls) == 1
         assert told["lease-lost"] == 0
 

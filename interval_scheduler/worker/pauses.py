@@ -1,0 +1,31 @@
+"""The pauses before what failed is tried again."""
+
+from __future__ import annotations
+
+from ..world import World
+
+_LONGEST = 1.0
+_FIRST = 0.02
+
+
+class Pauses:
+    """Exponential backoff, with jitter: a server in need is asked ever less often, and not by all workers at once.
+
+    Not so rarely, though, that a lease of `lease_ms` could end between a few attempts that fail by chance, as where a
+    connection breaks again and again.
+    """
+
+    def __init__(self, world: World, lease_ms: int) -> None:
+        self._random = world.random
+        self._longest = min(_LONGEST, lease_ms / 1000 / 12)
+        self._next = self._first = min(_FIRST, self._longest)
+
+    def next(self) -> float:
+        """Seconds until the next attempt, after one that failed."""
+        pause = self._next * self._random.uniform(0.5, 1)
+        self._next = min(self._next * 2, self._longest)
+        return pause
+
+    def reset(self) -> None:
+        """An attempt succeeded."""
+        self._next = self._first
