@@ -91,7 +91,6 @@ class CoroutineRunners:
         timer = None
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run, task)
-        run.begun = True
         run.owner = task
         self._started(run)
         token = enter(run)
@@ -165,7 +164,6 @@ class ThreadRunners:
     def _work(self) -> None:
         while (run := self._queue.get()) is not None:
             outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run)
-            run.in_thread = False
             self._results.append((run, outcome))
             # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
             if not self._reporting:
@@ -177,7 +175,6 @@ class ThreadRunners:
             del run
 
     def _run_one(self, run: Run) -> Outcome:
-        run.begun = run.in_thread = True
         run.owner = threading.get_ident()
         self._started(run)
         token = enter(run)
@@ -192,6 +189,7 @@ class ThreadRunners:
             outcome = _verdict(error)
         finally:
             leave(token)
+            run.owner = None
         limit = run.definition.timeout
         if limit is not None and self._loop.time() - begin > limit / 1000:
             outcome = Outcome(End.FAILED, _timeout_text(run))

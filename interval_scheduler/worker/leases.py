@@ -143,5 +143,5 @@ class LeaseKeeper:
     def _command(self, runs: Sequence[Run], lease_ms: int) -> Command:
         args: list[Any] = []
         for run in runs:
-            args += (run.id, run.header.token)
+            args += (run.raw_id, run.header.token)
         return runs[0].partition.call("renew", self._world.script_now(), lease_ms, *args, repeatable=True)

@@ -41,14 +41,11 @@ class Run(Live):
 
     host: Host
     partition: Partition
-    id: bytes
+    raw_id: bytes
     raw_header: bytes
     due: int
     deadline: float
     suspect: bool = False
-    begun: bool = False
-    in_thread: bool = False
-    """Whether a thread is in the handler: it goes on though the event loop may have ended."""
     owner: asyncio.Task[None] | int | None = None
     """The task or the thread that is in the handler."""
     lost: bool = False
@@ -59,6 +56,11 @@ class Run(Live):
     """How it ended, once it has."""
     unsure: bool = False
     """Whether a settle of this run was sent and not answered."""
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether a thread is in the handler: it goes on though the event loop may have ended."""
+        return isinstance(self.owner, int)
 
     def cancel(self) -> None:
         """Stops the handler, where it is a coroutine that is under way. To be called on the loop."""
@@ -168,7 +170,7 @@ def current_execution() -> Execution:
 def run_of(task_id: bytes) -> Run | None:
     """The run that the calling handler is in, if it is one of this task."""
     run = _current.get(None)
-    return run if run is not None and run.id == task_id else None
+    return run if run is not None and run.raw_id == task_id else None
 
 
 def calling_run() -> Run | None:

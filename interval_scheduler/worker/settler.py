@@ -165,13 +165,13 @@ class Settler:
         args: list[Any] = [self._lease_ms]
         for run, settlement in zip(chunk, settlements, strict=True):
             if settlement is GONE:
-                args += (run.id, run.raw_header, b"")
+                args += (run.raw_id, run.raw_header, b"")
                 continue
             new = b"" if settlement.header is None else settlement.header.encode()
             if settlement.body or settlement.dead:
-                args += (run.id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
+                args += (run.raw_id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
             else:
-                args += (run.id, run.raw_header, new)
+                args += (run.raw_id, run.raw_header, new)
         return chunk[0].partition.call("settle", self._world.script_now(), *args)
 
     async def drain(self) -> None:

@@ -437,7 +437,7 @@ class Worker:
                 'continue_as() needs confirm="auto": a run that is confirmed by hand ends apart from its handler; '
                 "assign the task instead."
             )
-        if task_id_of(task) != run.id:
+        if task_id_of(task) != run.raw_id:
             raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.task_id!r}", "keep the id")
         now = int(self._world.script_now() or math.ceil(self._world.time() * 1000))
         _, when, delay, body = prepare(task, self._options.max_payload_bytes, lambda: now)
