@@ -39,7 +39,7 @@ _ID, _BODY = 0, 3
 """Where its id and its body are among them."""
 _OTHER_BYTES = 32
 """About what the others take on the wire, and all the lengths."""
-CLEAR_STEP = 1000
+CLEAR_STEP = 400
 REVIVE_STEP = 100
 """Dead letters in one call: their records travel there and back."""
 

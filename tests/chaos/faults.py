@@ -38,7 +38,7 @@ class Fault:
     server_options: ClassVar[Mapping[str, str]] = ALWAYS
 
     def limit(self, lease: float) -> float:
-        """The longest recovery in seconds, with a second of slack for measuring: lease + 1 after a death, else 2."""
+        """The longest recovery in seconds, with a second of slack for measuring: lease + 1 if it strands, else 2."""
         return (lease + 1 if self.strands else 2) + 1
 
     def prepare(self, stage: Stage) -> None:
