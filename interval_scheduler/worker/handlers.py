@@ -81,14 +81,18 @@ class CoroutineRunners:
                     self._wake_one()
                 if _is_too_late(run, self._loop):
                     self._ended(run, _TOO_LATE)
-                else:
-                    await self._run_one(run, task)
+                elif not await self._run_one(run, task):
+                    if self._queue and not self._waking:
+                        self._wake_one()
+                    return
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
 
-    async def _run_one(self, run: Run, task: asyncio.Task[None]) -> None:
-        timer = None
+    async def _run_one(self, run: Run, task: asyncio.Task[None]) -> bool:
+        """Whether the runner goes on: not where somebody else cancelled its task, as the end of a loop does, which
+        waits for that."""
+        timer, goes_on = None, True
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run, task)
         run.owner = task
@@ -108,10 +112,12 @@ class CoroutineRunners:
             run.owner = None
             if timer is not None:
                 timer.cancel()
-            # The runner lives on: a cancellation meant its run. One that came too late must not hit the next run.
+            # A cancellation of ours means the run. One that came too late must not hit the next run.
             if task.cancelling():
+                goes_on = task.cancelling() <= run.timed_out + run.lost
                 await _take_cancellation(task)
         self._ended(run, outcome)
+        return goes_on
 
     def withdraw(self) -> list[Run]:
         runs = list(self._queue)

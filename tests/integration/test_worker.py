@@ -262,6 +262,40 @@ class TestFailures:
 
 
 class TestShutdown:
+    @pytest.mark.parametrize("swallows", [False, True])
+    def test_a_program_that_dies_during_a_run_ends(self, server: RedisServer, swallows: bool) -> None:
+        """``asyncio.run`` cancels every task and waits for all of them, also where nobody closed the scheduler."""
+        program = f"""
+            import asyncio
+            from interval_scheduler import AsyncScheduler
+            from tests.tasks import Job
+
+            async def main():
+                scheduler = AsyncScheduler({server.url!r})
+                await scheduler.start_task_accept()
+                begun = asyncio.Event()
+
+                async def handler(payload):
+                    begun.set()
+                    try:
+                        await asyncio.sleep(3600)  # until it is cancelled
+                    except asyncio.CancelledError:
+                        if not {swallows}:
+                            raise
+
+                await scheduler.start_task_execute(handler)
+                await scheduler.assign_task(Job("a"))
+                await begun.wait()
+                raise SystemExit("died")
+
+            asyncio.run(main())
+        """
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30
+        )
+        assert ended.stderr.endswith("died\n"), ended.stderr
+        assert ended.returncode == 1
+
     async def test_waits_for_what_runs_and_releases_the_rest_uncounted(self, make: Make) -> None:
         """asynq#1015: a deploy burns an attempt."""
         scheduler = make(concurrency=2)
