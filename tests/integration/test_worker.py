@@ -315,14 +315,15 @@ class TestShutdown:
         assert len(slow.calls) + len(quick.calls) == 10
 
     async def test_grace_bounds_the_wait(self, scheduler: Uniform) -> None:
-        gate = threading.Event()
+        begun, gate = threading.Event(), threading.Event()
 
         def handler(_payload: Any) -> None:
+            begun.set()
             gate.wait(20)
 
         await scheduler.start_task_execute(handler)
         await scheduler.assign_task(Job("a"))
-        await eventually(lambda: _is(scheduler, "a", "running"))
+        await eventually(begun.is_set)  # what was claimed and has not begun would be given back
         begin = time.monotonic()
         await scheduler.stop_task_execute(grace=0.2)
         assert time.monotonic() - begin < 10
