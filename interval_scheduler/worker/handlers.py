@@ -94,7 +94,7 @@ class CoroutineRunners:
         waits for that."""
         timer, goes_on = None, True
         if run.definition.timeout is not None:
-            timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run, task)
+            timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
         run.owner = task
         self._started(run)
         token = enter(run)
@@ -114,7 +114,7 @@ class CoroutineRunners:
                 timer.cancel()
             # A cancellation of ours means the run. One that came too late must not hit the next run.
             if task.cancelling():
-                goes_on = task.cancelling() <= run.timed_out + run.lost
+                goes_on = task.cancelling() <= run.cancellations
                 await _take_cancellation(task)
         self._ended(run, outcome)
         return goes_on
@@ -138,9 +138,9 @@ async def _take_cancellation(task: asyncio.Task[None]) -> None:
         task.uncancel()
 
 
-def _time_out(run: Run, task: asyncio.Task[None]) -> None:
+def _time_out(run: Run) -> None:
     run.timed_out = True
-    task.cancel()
+    run.cancel()
 
 
 class ThreadRunners:

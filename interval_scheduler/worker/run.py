@@ -50,6 +50,8 @@ class Run(Live):
     """The task or the thread that is in the handler."""
     lost: bool = False
     timed_out: bool = False
+    cancellations: int = 0
+    """How often its task was cancelled because of this run. Who else cancels that means the task itself."""
     successor: Successor | None = None
     """What takes the place of the task if this run ends well."""
     outcome: Outcome | None = None
@@ -65,6 +67,7 @@ class Run(Live):
     def cancel(self) -> None:
         """Stops the handler, where it is a coroutine that is under way. To be called on the loop."""
         if self.owner is not None and not isinstance(self.owner, int):
+            self.cancellations += 1
             self.owner.cancel()
 
 
