@@ -22,6 +22,8 @@ from .run import Run, enter, leave
 Handler = Callable[[Any], Any]
 _DONE = Outcome(End.DONE)
 _TOO_LATE = Outcome(End.RELEASED)
+CANCELLED = Outcome(End.FAILED, "cancelled")
+"""Somebody else than the worker cancelled the handler's task, which may be the handler itself."""
 
 
 class Runner(Protocol):
@@ -104,7 +106,7 @@ class CoroutineRunners:
         except asyncio.CancelledError:
             if self._closed:
                 raise
-            outcome = Outcome(End.FAILED, _timeout_text(run) if run.timed_out else "cancelled")
+            outcome = Outcome(End.FAILED, _timeout_text(run)) if run.timed_out else CANCELLED
         except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
             outcome = _verdict(error)
         finally:

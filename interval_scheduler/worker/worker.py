@@ -28,7 +28,16 @@ from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
 from ..world import World
 from .claimer import Claimer
-from .handlers import CoroutineRunners, Handler, Runner, ThreadRunners, check_handler, is_coroutine_function, on_loop
+from .handlers import (
+    CANCELLED,
+    CoroutineRunners,
+    Handler,
+    Runner,
+    ThreadRunners,
+    check_handler,
+    is_coroutine_function,
+    on_loop,
+)
 from .leases import LeaseKeeper
 from .roster import Roster
 from .run import Run, calling_run
@@ -366,6 +375,10 @@ class Worker:
             self._events.emit("task-started", Event("task-started", details | {"fencing_token": run.header.token}))
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
+        if outcome is CANCELLED and any(task.cancelling() for task in self._tasks):
+            # The end of a loop cancels all its tasks, the worker's own too: a shutdown, which costs no attempt. A
+            # handler that cancels itself fails, or it would be released, and run again, for ever.
+            outcome = Outcome(End.RELEASED)
         if self._manual and outcome.end is End.DONE:
             outcome = Outcome(End.UNCONFIRMED)
         if outcome.end is End.DONE and run.successor is not None:

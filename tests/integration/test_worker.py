@@ -20,7 +20,16 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import Cron, LeaseLost, Retry, SchedulerError, current_execution, keys
+from interval_scheduler import (
+    AsyncScheduler,
+    Cron,
+    LeaseLost,
+    Retry,
+    Scheduler,
+    SchedulerError,
+    current_execution,
+    keys,
+)
 from interval_scheduler.record import parse_header, split_record
 from interval_scheduler.worker.roster import Roster
 from tests.integration.conftest import Make, storage
@@ -140,10 +149,11 @@ class TestLeases:
         scheduler = make(lease_seconds=0.6)
         await scheduler.start_task_accept()
         lost: list[str] = []
-        told = threading.Event()
+        begun, told = threading.Event(), threading.Event()
         scheduler.on("lease-lost", lambda event: lost.append(event.details["id"]))
 
         async def wait(_payload: Any) -> None:
+            begun.set()
             try:
                 await asyncio.sleep(30)  # until it is cancelled
             except asyncio.CancelledError:
@@ -152,7 +162,7 @@ class TestLeases:
 
         await scheduler.start_task_execute(wait)
         await scheduler.assign_task(Job("a"))
-        await eventually(lambda: _is(scheduler, "a", "running"))
+        await eventually(begun.is_set)
         await scheduler.remove_task("a")
         await eventually(told.is_set)
         await eventually(lambda: lost == ["a"])
@@ -296,6 +306,48 @@ class TestShutdown:
         assert ended.stderr.endswith("died\n"), ended.stderr
         assert ended.returncode == 1
 
+    def test_a_loop_that_ends_during_runs_costs_them_no_attempt(
+        self, server: RedisServer, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """In the same way, many times: whether the end of a run still gets reported then is a race."""
+
+        async def die(scheduler: AsyncScheduler) -> None:
+            await scheduler.start_task_accept()
+            begun = asyncio.Event()
+
+            async def handler(_payload: Any) -> None:
+                begun.set()
+                await asyncio.sleep(3600)  # until it is cancelled
+
+            await scheduler.start_task_execute(handler)
+            await scheduler.assign_task(Job("a"))
+            await begun.wait()
+            raise InterruptedError
+
+        for number in range(20):
+            options = {"storage": storage([server]), "namespace": f"loop{number}"}
+            with pytest.raises(InterruptedError):
+                asyncio.run(die(AsyncScheduler(options)))
+            with Scheduler(options) as scheduler:
+                task = scheduler.peek_task("a")
+            assert task is not None
+            assert (task.attempt, task.last_error) == (1, None)
+        assert "a handler failed" not in capfd.readouterr().err
+
+    async def test_a_handler_that_cancels_itself_fails(self, scheduler: Uniform) -> None:
+        """It would run again and again if that were taken for a shutdown."""
+
+        async def handler(_payload: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(3600)  # until it is cancelled
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a"))
+        await eventually(lambda: _is(scheduler, "a", "dead"))
+        assert (await scheduler.peek_task("a")).last_error == "cancelled"
+
     async def test_waits_for_what_runs_and_releases_the_rest_uncounted(self, make: Make) -> None:
         """asynq#1015: a deploy burns an attempt."""
         scheduler = make(concurrency=2)
@@ -334,10 +386,11 @@ class TestShutdown:
     @pytest.mark.parametrize("method", ["stop_task_execute", "close"])
     async def test_a_handler_that_stops_what_is_being_stopped_is_refused(self, scheduler: Uniform, method: str) -> None:
         """Both would wait for the handler, and it for them."""
-        gate, opened = threading.Event(), asyncio.Event()
+        begun, gate, opened = threading.Event(), threading.Event(), asyncio.Event()
         errors: list[SchedulerError] = []
 
         async def coroutine(_payload: Any) -> None:
+            begun.set()
             await opened.wait()
             try:
                 await getattr(scheduler, method)()
@@ -345,6 +398,7 @@ class TestShutdown:
                 errors.append(error)
 
         def plain(_payload: Any) -> None:
+            begun.set()
             gate.wait(20)
             try:
                 getattr(scheduler.real, method)()
@@ -353,7 +407,7 @@ class TestShutdown:
 
         await scheduler.start_task_execute(plain if scheduler.blocking else coroutine)
         await scheduler.assign_task(Job("a"))
-        await eventually(lambda: _is(scheduler, "a", "running"))
+        await eventually(begun.is_set)  # what was claimed and has not begun would be given back
         stopping = asyncio.create_task(scheduler.stop_task_execute())
         await eventually(lambda: not scheduler.executing_tasks)
         gate.set()
