@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -141,10 +142,16 @@ class TestDT4Peek:
         assert (task.payload, task.state, task.attempt, task.interval) == ([1, {"b": b"c"}], "scheduled", 1, None)
 
     async def test_running_retrying_and_dead(self, scheduler: Uniform) -> None:
-        recorder = Recorder(coroutine=True, seconds=0.2, fail=2)
-        await scheduler.start_task_execute(recorder.handler)
-        await scheduler.assign_task(Job("a", retry=Retry(max_retries=1, backoff=0.3)))
+        gate = threading.Event()
+
+        def fail(_payload: Any) -> None:
+            gate.wait(20)
+            raise RuntimeError("asked to fail")
+
+        await scheduler.start_task_execute(fail)
+        await scheduler.assign_task(Job("a", retry=Retry(max_retries=1, backoff=1)))
         await eventually(lambda: _in_state(scheduler, "a", "running"))
+        gate.set()
         await eventually(lambda: _in_state(scheduler, "a", "retrying"))
         task = await scheduler.peek_task("a")
         assert (task.attempt, task.last_error) == (2, "RuntimeError: asked to fail")
