@@ -27,8 +27,8 @@ class Fault:
     """Whether due work goes on during the fault, so that lateness counts from its beginning."""
     lapses: ClassVar[bool] = False
     """Whether runs may be out of touch with their server for longer than a lease, and so may be repeated."""
-    strands: ClassVar[bool] = False
-    """Whether work may have to wait for a lease: of a worker that is gone, or of a claim whose answer was lost."""
+    kills: ClassVar[bool] = False
+    """Whether work has to wait for the lease of a worker that is gone."""
     loses: ClassVar[bool] = False
     """Whether what was acknowledged since `prepare` may be lost, which must then be reported."""
     reports: ClassVar[bool] = False
@@ -38,8 +38,8 @@ class Fault:
     server_options: ClassVar[Mapping[str, str]] = ALWAYS
 
     def limit(self, lease: float) -> float:
-        """The longest recovery in seconds, with a second of slack for measuring: lease + 1 if it strands, else 2."""
-        return (lease + 1 if self.strands else 2) + 1
+        """The longest recovery in seconds, with a second of slack for measuring: lease + 1 after a death, else 2."""
+        return (lease + 1 if self.kills else 2) + 1
 
     def prepare(self, stage: Stage) -> None:
         """Called when the fault is near (a second before)."""
@@ -59,7 +59,7 @@ class WorkerKilled(Fault):
     """SIGKILL of one worker; another is started after two seconds. (sidekiq#843: pop, then die.)"""
 
     name = "worker SIGKILL"
-    strands = True
+    kills = True
     serves = True
     _kind = ""
 
@@ -80,7 +80,7 @@ class WorkersKilled(Fault):
     """
 
     name = "all workers SIGKILL"
-    strands = True
+    kills = True
     seconds = 2.5
 
     def inject(self, stage: Stage) -> None:
@@ -100,7 +100,7 @@ class WorkerStopped(Fault):
     """
 
     name = "worker SIGSTOP"
-    strands = True
+    kills = True
     serves = True
     seconds = 3.5
     _victim: Child
@@ -179,7 +179,6 @@ class ClientsKilled(Fault):
     name = "CLIENT KILL"
     seconds = 1.0
     serves = True
-    strands = True
 
     def inject(self, stage: Stage) -> None:
         for server in stage.servers:
@@ -294,7 +293,6 @@ class NetworkCut(ProxyFault):
     name = "proxy cuts all"
     seconds = 1.0
     serves = True
-    strands = True
 
     def inject(self, stage: Stage) -> None:
         assert stage.proxy is not None
