@@ -46,8 +46,9 @@ from .settler import Settler
 Confirm = Literal["auto", "manual"]
 _RELEASE_DELAY_MS = 2000
 """How long a task that this worker cannot handle waits for one that can."""
+_UNSETTLED = 1000
 _UNSETTLED_PER_SLOT = 4
-"""Ended runs per slot that may wait to be settled before claiming pauses, so that memory stays flat."""
+"""Ended runs, and those per slot, that may wait to be settled before claiming pauses, so that memory stays flat."""
 
 
 class Worker:
@@ -284,13 +285,17 @@ class Worker:
     def _reserve(self, wanted: int) -> int:
         """Grants free slots, leaving a share to other instances that wait for some."""
         free = self._concurrency - self._active - self._reserved
-        free = min(free, self._concurrency * _UNSETTLED_PER_SLOT + 1000 - self._unsettled)
+        free = min(free, self._unsettled_room)
         starved = sum(claimer.starved for claimer in self._claimers.values())
         if starved > 1:
             free = -(-free // starved)
         granted = max(0, min(wanted, free))
         self._reserved += granted
         return granted
+
+    @property
+    def _unsettled_room(self) -> int:
+        return _UNSETTLED + self._concurrency * _UNSETTLED_PER_SLOT - self._unsettled
 
     def _give_back(self, unused: int) -> None:
         self._reserved -= unused
@@ -430,6 +435,9 @@ class Worker:
     def _forget(self, run: Run) -> None:
         self._runs.discard(run)
         self._unsettled -= 1
+        if self._unsettled_room == 1:
+            # Claiming may have paused for want of it, and there need be no other run whose end would wake it.
+            self._wake_starved()
 
     def _lease_lost(self, run: Run) -> None:
         """Called in the keeper's thread: a coroutine is cancelled, a plain function can ask `lease_lost`."""

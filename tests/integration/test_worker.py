@@ -32,6 +32,8 @@ from interval_scheduler import (
 )
 from interval_scheduler.record import parse_header, split_record
 from interval_scheduler.worker.roster import Roster
+from interval_scheduler.worker.run import Run
+from interval_scheduler.worker.settler import Settler
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually, is_empty
@@ -269,6 +271,33 @@ class TestFailures:
         await scheduler.assign_task(Job("slow", timeout=0.05))
         [dead] = await eventually(scheduler.dead_tasks)
         assert "timeout of 0.05 s" in dead.error
+
+
+class TestBacklog:
+    async def test_claiming_goes_on_as_soon_as_ended_runs_are_reported(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It pauses while too many wait for that. Whoever is to wake it must not be the last run that ended."""
+        gate = threading.Event()
+        settle = Settler._settle
+
+        async def late(self: Settler, batch: list[Run]) -> list[Run]:
+            await asyncio.to_thread(gate.wait, 20)  # as where the answers take their time
+            return await settle(self, batch)
+
+        monkeypatch.setattr(Settler, "_settle", late)
+        scheduler = make(concurrency=1, lease_seconds=120, check_tasks_every_seconds=60)
+        await scheduler.start_task_accept()
+        await scheduler.assign_tasks(Job(f"a{n}") for n in range(1500))
+        recorder = Recorder(coroutine=True)
+        await scheduler.start_task_execute(recorder.handler)
+        worker = scheduler.real._engine.worker
+        assert worker is not None
+        await eventually(lambda: worker._unsettled >= 1004 and not worker._active)
+        assert len(recorder.calls) < 1500
+        gate.set()
+        await eventually(lambda: len(recorder.calls) == 1500)
+        await eventually(lambda: is_empty(scheduler))
 
 
 class TestShutdown:
