@@ -12,48 +12,48 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .async_scheduler import AsyncScheduler as AsyncScheduler
-    from .auditing import Audit as Audit
-    from .auditing import Problem as Problem
-    from .errors import AlreadyExecuting as AlreadyExecuting
-    from .errors import AssignFailed as AssignFailed
-    from .errors import CorruptRecord as CorruptRecord
-    from .errors import EmbeddedServerError as EmbeddedServerError
-    from .errors import GiveUp as GiveUp
-    from .errors import InvalidOptions as InvalidOptions
-    from .errors import InvalidTask as InvalidTask
-    from .errors import LeaseLost as LeaseLost
-    from .errors import LockNotAcquired as LockNotAcquired
-    from .errors import NotAcceptingTasks as NotAcceptingTasks
-    from .errors import PartitionUnavailable as PartitionUnavailable
-    from .errors import PayloadTooLarge as PayloadTooLarge
-    from .errors import Postpone as Postpone
-    from .errors import RetryAfter as RetryAfter
-    from .errors import SchedulerClosed as SchedulerClosed
-    from .errors import SchedulerError as SchedulerError
-    from .errors import TaskChanged as TaskChanged
-    from .errors import TopologyMismatch as TopologyMismatch
-    from .errors import UnsuitableServer as UnsuitableServer
-    from .locks import AsyncLock as AsyncLock
-    from .locks import Lock as Lock
-    from .model import AssignResult as AssignResult
-    from .model import DeadTask as DeadTask
-    from .model import Event as Event
-    from .model import PartitionStats as PartitionStats
-    from .model import ScheduledTask as ScheduledTask
-    from .model import Stats as Stats
-    from .model import Task as Task
-    from .options import Options as Options
-    from .options import StorageOptions as StorageOptions
-    from .retry import Retry as Retry
-    from .schedule import Cron as Cron
+    from .core.schedule import Cron as Cron
+    from .model.errors import AlreadyExecuting as AlreadyExecuting
+    from .model.errors import AssignFailed as AssignFailed
+    from .model.errors import CorruptRecord as CorruptRecord
+    from .model.errors import EmbeddedServerError as EmbeddedServerError
+    from .model.errors import GiveUp as GiveUp
+    from .model.errors import InvalidOptions as InvalidOptions
+    from .model.errors import InvalidTask as InvalidTask
+    from .model.errors import LeaseLost as LeaseLost
+    from .model.errors import LockNotAcquired as LockNotAcquired
+    from .model.errors import NotAcceptingTasks as NotAcceptingTasks
+    from .model.errors import PartitionUnavailable as PartitionUnavailable
+    from .model.errors import PayloadTooLarge as PayloadTooLarge
+    from .model.errors import Postpone as Postpone
+    from .model.errors import RetryAfter as RetryAfter
+    from .model.errors import SchedulerClosed as SchedulerClosed
+    from .model.errors import SchedulerError as SchedulerError
+    from .model.errors import TaskChanged as TaskChanged
+    from .model.errors import TopologyMismatch as TopologyMismatch
+    from .model.errors import UnsuitableServer as UnsuitableServer
+    from .model.locks import AsyncLock as AsyncLock
+    from .model.locks import Lock as Lock
+    from .model.options import Options as Options
+    from .model.options import StorageOptions as StorageOptions
+    from .model.retry import Retry as Retry
+    from .model.task import AssignResult as AssignResult
+    from .model.task import DeadTask as DeadTask
+    from .model.task import Event as Event
+    from .model.task import PartitionStats as PartitionStats
+    from .model.task import ScheduledTask as ScheduledTask
+    from .model.task import Stats as Stats
+    from .model.task import Task as Task
+    from .protocol.audit import Audit as Audit
+    from .protocol.audit import Problem as Problem
     from .scheduler import Scheduler as Scheduler
     from .worker.run import Execution as Execution
     from .worker.run import current_execution as current_execution
 
 _HOMES = {
     "async_scheduler": ("AsyncScheduler",),
-    "auditing": ("Audit", "Problem"),
-    "errors": (
+    "protocol.audit": ("Audit", "Problem"),
+    "model.errors": (
         "AlreadyExecuting",
         "AssignFailed",
         "CorruptRecord",
@@ -74,8 +74,8 @@ _HOMES = {
         "TopologyMismatch",
         "UnsuitableServer",
     ),
-    "locks": ("AsyncLock", "Lock"),
-    "model": (
+    "model.locks": ("AsyncLock", "Lock"),
+    "model.task": (
         "AssignResult",
         "DeadTask",
         "Event",
@@ -84,9 +84,9 @@ _HOMES = {
         "Stats",
         "Task",
     ),
-    "options": ("Options", "StorageOptions"),
-    "retry": ("Retry",),
-    "schedule": ("Cron",),
+    "model.options": ("Options", "StorageOptions"),
+    "model.retry": ("Retry",),
+    "core.schedule": ("Cron",),
     "scheduler": ("Scheduler",),
     "worker.run": ("Execution", "current_execution"),
 }

@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .calls import Operation, drive_async
-from .errors import AlreadyExecuting, LockNotAcquired
-from .locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
-from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model.errors import AlreadyExecuting, LockNotAcquired
+from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
+from .model.task import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .protocol.operation import Operation, drive_async
 
 if TYPE_CHECKING:
-    from .auditing import Audit
-    from .operations import Operations
+    from .protocol.audit import Audit
+    from .protocol.tasks import Operations
+    from .support.runtime import World
     from .worker.handlers import Handler
     from .worker.worker import Confirm
-    from .world import World
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,8 +45,8 @@ class AsyncScheduler(BaseScheduler):
 
     def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
         super().__init__(options, logger, world=world, **fields)
-        from .gathering import Gathering
         from .transport.aio import AsyncTransport
+        from .transport.batching import Gathering
 
         self._transport = AsyncTransport(self._engine.endpoints)
         self._gathering = Gathering(self._transport)
@@ -260,7 +260,7 @@ class AsyncScheduler(BaseScheduler):
         return await self._audit(True, progress)
 
     async def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .auditing import audit
+        from .protocol.audit import audit
 
         await self._operations()
         assert self._engine.layout is not None
@@ -310,7 +310,7 @@ class AsyncScheduler(BaseScheduler):
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
-                from .topology import join
+                from .protocol.topology import join
 
                 layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)

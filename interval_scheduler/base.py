@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
-from .model import Task
-from .options import Options, load_options
-from .retry import Retry
-from .schedule import CENTURY_MS, YEAR_MS, parse_duration
+from .core.schedule import CENTURY_MS, YEAR_MS, parse_duration
+from .model.errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
+from .model.options import Options, load_options
+from .model.retry import Retry
+from .model.task import Task
 
 if TYPE_CHECKING:
-    from .world import World
+    from .support.runtime import World
 
 
 class BaseScheduler(ABC):

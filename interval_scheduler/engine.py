@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import commands
-from .continuity import Continuity
-from .errors import AlreadyExecuting
-from .events import Events, Health, Log
-from .inspection import Inspection
-from .model import Event
-from .monitor import Monitor
-from .operations import Operations
-from .options import Options
-from .topology import Layout
+from .model.errors import AlreadyExecuting
+from .model.events import Events, Health, Log
+from .model.options import Options
+from .model.task import Event
+from .protocol import commands
+from .protocol.tasks import Operations
+from .protocol.topology import Layout
+from .servers.data_loss import Continuity
+from .servers.inspection import Inspection
+from .servers.monitor import Monitor
+from .support.runtime import World
 from .transport.aio import AsyncTransport
 from .transport.endpoint import Endpoint
-from .world import World
 
 if TYPE_CHECKING:
     from .worker.handlers import Handler

@@ -12,18 +12,18 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .calls import Operation, drive
-from .errors import AlreadyExecuting, LockNotAcquired, SchedulerError
-from .locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
-from .model import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
+from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
+from .model.task import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .protocol.operation import Operation, drive
 
 if TYPE_CHECKING:
-    from .auditing import Audit
-    from .events import Log
-    from .operations import Operations
+    from .model.events import Log
+    from .protocol.audit import Audit
+    from .protocol.tasks import Operations
+    from .support.runtime import World
     from .worker.handlers import Handler
     from .worker.worker import Confirm
-    from .world import World
 
 T = TypeVar("T")
 
@@ -344,7 +344,7 @@ class Scheduler(BaseScheduler):
         return self._audit(True, progress)
 
     def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .auditing import audit
+        from .protocol.audit import audit
 
         self._connected()
         assert self._engine.layout is not None
@@ -402,7 +402,7 @@ class Scheduler(BaseScheduler):
         with self._joining:
             operations = self._engine.operations
             if operations is None:
-                from .topology import join
+                from .protocol.topology import join
 
                 layout = self._run(join(self._engine.options, self._engine.world.script_now()))
                 operations = self._engine.joined(layout)

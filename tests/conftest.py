@@ -11,7 +11,8 @@ import pytest
 import redis
 
 # These come with the first scheduler otherwise, which may be that of a test that has changed a constant they then keep.
-from interval_scheduler import engine, gathering  # noqa: F401
+from interval_scheduler import engine  # noqa: F401
+from interval_scheduler.transport import batching  # noqa: F401
 from tests.servers import Binary, RedisServer, binaries
 
 _KEPT = re.compile(r"\{NS(-other)?(:\d+)?\}:(topology|workers|instance|meta|sequence|lock-sequence|lock:.*)", re.DOTALL)

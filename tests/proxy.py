@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from interval_scheduler.scripts import script
+from interval_scheduler.protocol.scripts import script
 
 Direction = Literal["requests", "answers"]
 

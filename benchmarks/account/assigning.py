@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import hiredis
 
 from interval_scheduler import Scheduler
-from interval_scheduler.calls import Ahead, batches
-from interval_scheduler.commands import Command
-from interval_scheduler.definition import prepare
-from interval_scheduler.operations import CALLS_AT_ONCE, Operations
-from interval_scheduler.options import Options, load_options
-from interval_scheduler.topology import Layout
-from interval_scheduler.transport import answers
+from interval_scheduler.core.definition import prepare
+from interval_scheduler.model.options import Options, load_options
+from interval_scheduler.protocol.commands import Command
+from interval_scheduler.protocol.operation import Ahead, batches
+from interval_scheduler.protocol.tasks import CALLS_AT_ONCE, Operations
+from interval_scheduler.protocol.topology import Layout
+from interval_scheduler.support.runtime import World
+from interval_scheduler.transport import replies as answers
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
-from interval_scheduler.world import World
 
 from ..adapter import Item, payload
 from ..ours.jobs import Job

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from interval_scheduler.commands import Partition
-from interval_scheduler.definition import Definition, decode_body, prepare
-from interval_scheduler.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.settlement import End, Outcome, begin, is_over
-from interval_scheduler.transport import answers
+from interval_scheduler.core.definition import Definition, decode_body, prepare
+from interval_scheduler.core.record import RUNNING, Header, parse_header, split_record
+from interval_scheduler.core.settlement import End, Outcome, begin, is_over
+from interval_scheduler.protocol.commands import Partition
+from interval_scheduler.transport import replies as answers
 from interval_scheduler.worker.handlers import CoroutineRunners
 from interval_scheduler.worker.run import Run
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from interval_scheduler.commands import Command, Reply
+from interval_scheduler.protocol.commands import Command, Reply
 from interval_scheduler.transport.aio import AsyncTransport
 
 from ..adapter import SETTINGS

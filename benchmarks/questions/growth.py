@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from interval_scheduler import Scheduler
-from interval_scheduler.partition import partition_of
+from interval_scheduler.core.placement import partition_of
 
 from ..adapter import Item, payload
 from ..bench import BUCKET_SECONDS, DAY, PARTITIONS, Bench, Filled

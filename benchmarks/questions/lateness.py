@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from interval_scheduler import Options, keys
+from interval_scheduler import Options
+from interval_scheduler.protocol import keys
 from tests.waiting import comes_true
 
 from ..bench import Bench, attempted

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
         print(_VERSION)
         sys.exit(0)
-    from ..errors import SchedulerError
+    from ..model.errors import SchedulerError
 
     parser = _parser()
     options = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..options import ENVIRONMENT, Options, named_instance
+from ..model.options import ENVIRONMENT, Options, named_instance
 
 DEFAULTS = Options()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
 
 if TYPE_CHECKING:
-    from ..auditing import Audit
+    from ..protocol.audit import Audit
 
 _WHAT = {
     "header": "its record cannot be read",

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..embedded import find_server_binary
-from ..errors import EmbeddedServerError
-from ..model import Task
-from ..options import ENVIRONMENT
+from ..model.errors import EmbeddedServerError
+from ..model.options import ENVIRONMENT
+from ..model.task import Task
 from ..scheduler import Scheduler
+from ..transport.embedded import find_server_binary
 from .demo_ledger import KILL_AFTER, LEASE_SECONDS, ONE_OFFS, PATIENCE, RECURRING, RUN_SECONDS, Ledger
 from .demo_worker import recorder
 

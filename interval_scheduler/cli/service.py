@@ -7,7 +7,7 @@ import importlib.util
 import ipaddress
 from typing import Any
 
-from ..errors import InvalidOptions
+from ..model.errors import InvalidOptions
 from .arguments import scheduler_options, typed_options_win
 
 _NEEDED = ("fastapi", "uvicorn", "aiohttp", "prometheus_client")

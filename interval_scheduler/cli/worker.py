@@ -16,8 +16,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from ..errors import InvalidOptions, SchedulerError
-from ..options import load_options
+from ..model.errors import InvalidOptions, SchedulerError
+from ..model.options import load_options
 from ..scheduler import Scheduler
 from ..worker.worker import Confirm
 from .arguments import scheduler_options, typed_options_win

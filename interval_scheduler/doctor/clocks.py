@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..suitability import Finding, Level
-from ..world import World
+from ..servers.requirements import Finding, Level
+from ..support.runtime import World
 from .line import Line
 
 CLOCK_WARNING_SECONDS = 1.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..options import Instance, Options, load_options
-from ..suitability import Finding, number, parse_info, startup_findings, untold_findings
+from ..model.options import Instance, Options, load_options
+from ..servers.requirements import Finding, number, parse_info, startup_findings, untold_findings
+from ..support.runtime import World
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint, close_pool
-from ..world import World
 from .clocks import clock_findings, measure_clock
 from .line import Line, is_refused, is_unknown
 from .namespace import Mark, name_findings, read_mark, topology_findings

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import keys
-from ..calls import drive
-from ..commands import Command, Reply
-from ..errors import PartitionUnavailable, TopologyMismatch
-from ..options import Options
-from ..suitability import Finding
-from ..topology import join
-from ..world import World
+from ..model.errors import PartitionUnavailable, TopologyMismatch
+from ..model.options import Options
+from ..protocol import keys
+from ..protocol.commands import Command, Reply
+from ..protocol.operation import drive
+from ..protocol.topology import join
+from ..servers.requirements import Finding
+from ..support.runtime import World
 from .line import Line, is_refused
 
 

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import keys
-from ..scripts import script
-from ..suitability import Finding
+from ..protocol import keys
+from ..protocol.scripts import script
+from ..servers.requirements import Finding
 from .line import Line, is_refused, is_unknown
 
 SCRIPT_COMMANDS: Mapping[str, tuple[str, ...]] = {

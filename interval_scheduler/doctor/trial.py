@@ -12,21 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .. import commands, keys
-from ..auditing import audit
-from ..calls import Operation, check, drive
-from ..commands import Command, Partition, Reply
-from ..definition import decode_body
-from ..errors import PartitionUnavailable, SchedulerError
-from ..model import Task
-from ..operations import Operations
-from ..options import Options
-from ..record import parse_header, split_record
-from ..scripts import script
-from ..settlement import End, Live, Outcome, settle
-from ..suitability import Finding
-from ..topology import Layout, join
-from ..world import World
+from ..core.definition import decode_body
+from ..core.record import parse_header, split_record
+from ..core.settlement import End, Live, Outcome, settle
+from ..model.errors import PartitionUnavailable, SchedulerError
+from ..model.options import Options
+from ..model.task import Task
+from ..protocol import commands, keys
+from ..protocol.audit import audit
+from ..protocol.commands import Command, Partition, Reply
+from ..protocol.operation import Operation, check, drive
+from ..protocol.scripts import script
+from ..protocol.tasks import Operations
+from ..protocol.topology import Layout, join
+from ..servers.requirements import Finding
+from ..support.runtime import World
 from .line import Line
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from .._version import __version__
-from ..errors import SchedulerError
+from ..model.errors import SchedulerError
 from .destinations import Destinations, Lookup
 from .edge import BODY, CLIENT, Edge, from_scheduler, route_path
 from .errors import InvalidRequest, ServiceError

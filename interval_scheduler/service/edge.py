@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..errors import InvalidTask, SchedulerError
+from ..model.errors import InvalidTask, SchedulerError
 from .body import ClientGone, check_headers, parse_json, read_body
 from .errors import InvalidRequest, ServiceError
 from .limits import RateLimit, client_of

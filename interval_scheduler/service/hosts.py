@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ..errors import Postpone
+from ..model.errors import Postpone
 
 LONGEST_WAIT_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS = 0.1

@@ -10,8 +10,8 @@ from typing import Any, Self
 import structlog
 
 from ..async_scheduler import AsyncScheduler
-from ..errors import SchedulerError
-from ..options import Options, load_options
+from ..model.errors import SchedulerError
+from ..model.options import Options, load_options
 from .destinations import Lookup
 from .metrics import Metrics
 from .settings import SCHEDULER_DEFAULTS, Settings

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..errors import InvalidOptions
-from ..retry import Retry
+from ..model.errors import InvalidOptions
+from ..model.retry import Retry
 from .destinations import Network
 from .limits import ApiKey
 from .signing import parse_secret

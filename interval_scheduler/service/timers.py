@@ -22,10 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..async_scheduler import AsyncScheduler
-from ..errors import InvalidTask, PayloadTooLarge, TaskChanged
-from ..model import DeadTask, ScheduledTask, Task
-from ..retry import Retry
-from ..schedule import Cron
+from ..core.schedule import Cron
+from ..model.errors import InvalidTask, PayloadTooLarge, TaskChanged
+from ..model.retry import Retry
+from ..model.task import DeadTask, ScheduledTask, Task
 from .errors import Conflict, InvalidRequest, UnknownTimer
 from .requests import TimerRequest
 from .settings import Settings

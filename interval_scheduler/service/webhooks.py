@@ -14,7 +14,7 @@ import aiohttp
 
 from .._version import __version__
 from ..async_scheduler import AsyncScheduler
-from ..errors import GiveUp, RetryAfter
+from ..model.errors import GiveUp, RetryAfter
 from ..worker.run import Execution, current_execution
 from .destinations import CheckedResolver, DestinationRefused, Destinations, Lookup, joined
 from .hosts import HostSlots

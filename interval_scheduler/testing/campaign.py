@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..embedded import find_server_binary
-from ..errors import EmbeddedServerError
+from ..model.errors import EmbeddedServerError
+from ..transport.embedded import find_server_binary
 from .scenario import Report, simulate
 from .servers import Backend
 

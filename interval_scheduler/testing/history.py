@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from ..commands import REFUSALS
-from ..record import Header, parse_header, split_record
+from ..core.record import Header, parse_header, split_record
+from ..protocol.commands import REFUSALS
 from .kernel import Process
 from .servers import Executed, SimulatedServer
 

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..world import World
+from ..support.runtime import World
 
 _Callback = Callable[..., object]
 

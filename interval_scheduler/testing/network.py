@@ -14,8 +14,8 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..continuity import Continuity
-from ..inspection import Inspection
+from ..servers.data_loss import Continuity
+from ..servers.inspection import Inspection
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
 from .kernel import Process, ProcessCrashed
 from .servers import SimulatedServer

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..async_scheduler import AsyncScheduler
-from ..auditing import audit
-from ..calls import drive
-from ..commands import Command, Reply
-from ..definition import decode_body
-from ..errors import CorruptRecord, PartitionUnavailable, SchedulerError, TopologyMismatch
-from ..model import Task
-from ..record import RUNNING, parse_header, split_record
-from ..retry import Retry
+from ..core.definition import decode_body
+from ..core.record import RUNNING, parse_header, split_record
+from ..model.errors import CorruptRecord, PartitionUnavailable, SchedulerError, TopologyMismatch
+from ..model.retry import Retry
+from ..model.task import Task
+from ..protocol.audit import audit
+from ..protocol.commands import Command, Reply
+from ..protocol.operation import drive
 from ..worker.run import current_execution
 from .faults import LOSS_SECONDS, FaultPlan, Happening
 from .history import Call, HandlerRun, History, Remaining

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from ..commands import Command
-from ..options import load_options
-from ..scripts import script
+from ..model.options import load_options
+from ..protocol.commands import Command
+from ..protocol.scripts import script
 from ..transport.endpoint import Endpoint
 from .kernel import Kernel
 

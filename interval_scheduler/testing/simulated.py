@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
-from .. import commands
 from ..async_scheduler import AsyncScheduler
-from ..definition import Definition, decode_body
-from ..errors import InvalidOptions, SchedulerError
-from ..model import to_datetime
-from ..options import load_options
-from ..record import RUNNING, Header, parse_header, split_record
-from ..schedule import next_slot
+from ..core.definition import Definition, decode_body
+from ..core.record import RUNNING, Header, parse_header, split_record
+from ..core.schedule import next_slot
+from ..model.errors import InvalidOptions, SchedulerError
+from ..model.options import load_options
+from ..model.task import to_datetime
+from ..protocol import commands
 from ..scheduler import Scheduler
 from ..worker.handlers import Handler, check_handler, on_loop
 from ..worker.run import current_execution

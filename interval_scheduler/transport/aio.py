@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from functools import partial
 from typing import Any
 
-from ..cancelling import cancel_all
-from ..commands import Command, Reply, by_instance
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
-from ..scripts import Script
-from . import answers
+from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..protocol.commands import Command, Reply, by_instance
+from ..protocol.scripts import Script
+from ..support.cancellation import cancel_all
+from . import replies as answers
+from .aio_connection import Wire, open_wire, response
 from .endpoint import Endpoint, aclose_pool
-from .wire import Wire, open_wire, response
 
 Done = Callable[["list[Reply] | Exception"], None]
 """Takes the replies to commands; an error in their place says what is wrong with this machine."""

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ..commands import Command, Reply, by_instance
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
-from . import answers
+from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..protocol.commands import Command, Reply, by_instance
+from . import replies as answers
+from .blocking_connection import Link, open_link, response
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
-from .link import Link, open_link, response
 
 _IDLE_SECONDS = 1.0
 """A connection unused for longer is checked for a server that has hung up."""

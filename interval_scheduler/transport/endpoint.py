@@ -11,10 +11,10 @@ import threading
 import weakref
 from typing import Any
 
-from ..continuity import Continuity
-from ..errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
-from ..inspection import Inspection
-from ..options import Instance
+from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..model.options import Instance
+from ..servers.data_loss import Continuity
+from ..servers.inspection import Inspection
 
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
@@ -47,7 +47,7 @@ class Endpoint:
         if self._server is not None:
             return
         if self._instance.kind == "embedded":
-            from ..embedded import EmbeddedServer
+            from .embedded import EmbeddedServer
 
             server = EmbeddedServer(self._instance.settings["path"])
             server.start()

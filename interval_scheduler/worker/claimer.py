@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import commands, keys
-from ..cancelling import is_cancelled
-from ..commands import REFUSALS, Partition, Reply
-from ..errors import PartitionUnavailable
-from ..events import Log
-from ..scripts import script
-from ..world import World
-from .clock import ServerClock
-from .pauses import Pauses
+from ..model.errors import PartitionUnavailable
+from ..model.events import Log
+from ..protocol import commands, keys
+from ..protocol.commands import REFUSALS, Partition, Reply
+from ..protocol.scripts import script
+from ..support.cancellation import is_cancelled
+from ..support.runtime import World
+from .backoff import Pauses
 from .roster import Roster
+from .server_clock import ServerClock
 from .settler import Execute
-from .waker import Waker
+from .timer import Waker
 
 CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from ..errors import GiveUp, InvalidOptions, Postpone, RetryAfter
-from ..settlement import End, Outcome
+from ..core.settlement import End, Outcome
+from ..model.errors import GiveUp, InvalidOptions, Postpone, RetryAfter
 from .run import Run, enter, leave
 
 Handler = Callable[[Any], Any]

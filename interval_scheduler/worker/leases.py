@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ..calls import Operation, batches, drive, drive_async
-from ..commands import Command, Partition, Reply
-from ..errors import PartitionUnavailable
-from ..schedule import parse_duration
+from ..core.schedule import parse_duration
+from ..model.errors import PartitionUnavailable
+from ..protocol.commands import Command, Partition, Reply
+from ..protocol.operation import Operation, batches, drive, drive_async
+from ..support.runtime import World
 from ..transport.blocking import BlockingTransport
-from ..world import World
-from .pauses import Pauses
+from .backoff import Pauses
 from .run import Run
 from .settler import Execute
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from .. import commands
-from ..cancelling import is_cancelled
-from ..commands import Reply
-from ..errors import PartitionUnavailable
-from ..partition import preference
-from ..world import World
+from ..core.placement import preference
+from ..model.errors import PartitionUnavailable
+from ..protocol import commands
+from ..protocol.commands import Reply
+from ..support.cancellation import is_cancelled
+from ..support.runtime import World
 from .settler import Execute
 
 BEAT_SECONDS = 3.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ..commands import Partition
-from ..errors import LeaseLost, SchedulerError
-from ..model import Task, to_datetime
-from ..settlement import Live, Outcome, Successor
+from ..core.settlement import Live, Outcome, Successor
+from ..model.errors import LeaseLost, SchedulerError
+from ..model.task import Task, to_datetime
+from ..protocol.commands import Partition
 
 
 class Host(Protocol):

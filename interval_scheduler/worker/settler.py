@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..calls import batches
-from ..commands import REFUSALS, Command, Partition, Reply
-from ..definition import decode_body
-from ..errors import CorruptRecord, PartitionUnavailable
-from ..events import Log
-from ..record import RUNNING, parse_header, split_record
-from ..settlement import GONE, Settlement, is_over, settle
-from ..world import World
-from .pauses import Pauses
+from ..core.definition import decode_body
+from ..core.record import RUNNING, parse_header, split_record
+from ..core.settlement import GONE, Settlement, is_over, settle
+from ..model.errors import CorruptRecord, PartitionUnavailable
+from ..model.events import Log
+from ..protocol.commands import REFUSALS, Command, Partition, Reply
+from ..protocol.operation import batches
+from ..support.runtime import World
+from .backoff import Pauses
 from .run import Run
 
 _WAIT_SECONDS = 0.02

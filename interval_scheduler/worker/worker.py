@@ -11,22 +11,29 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from .. import keys
-from ..cancelling import cancel_all
-from ..commands import Partition
-from ..definition import UNREAD, decode_body, prepare, task_id_of
-from ..errors import CorruptRecord, HandlerVerdict, InvalidOptions, InvalidTask, PartitionUnavailable, SchedulerError
-from ..events import Events, Log
-from ..model import Event, Task, to_datetime
-from ..monitor import Monitor
-from ..options import Options
-from ..record import parse_header, split_record
-from ..settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
-from ..topology import Layout
+from ..core.definition import UNREAD, decode_body, prepare, task_id_of
+from ..core.record import parse_header, split_record
+from ..core.settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, Successor, begin
+from ..model.errors import (
+    CorruptRecord,
+    HandlerVerdict,
+    InvalidOptions,
+    InvalidTask,
+    PartitionUnavailable,
+    SchedulerError,
+)
+from ..model.events import Events, Log
+from ..model.options import Options
+from ..model.task import Event, Task, to_datetime
+from ..protocol import keys
+from ..protocol.commands import Partition
+from ..protocol.topology import Layout
+from ..servers.monitor import Monitor
+from ..support.cancellation import cancel_all
+from ..support.runtime import World
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
-from ..world import World
 from .claimer import Claimer
 from .handlers import (
     CANCELLED,

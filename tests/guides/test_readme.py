@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from interval_scheduler import AsyncScheduler, Execution, Options, Retry, Scheduler, StorageOptions, Task
-from interval_scheduler.events import EVENTS
+from interval_scheduler.model.events import EVENTS
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from interval_scheduler.doctor import Finding
+from interval_scheduler.support.runtime import World
 from interval_scheduler.transport.endpoint import Endpoint
-from interval_scheduler.world import World
 
 
 def not_ok(findings: list[Finding]) -> list[tuple[str, str]]:

@@ -17,8 +17,8 @@ import redis
 
 from interval_scheduler import InvalidOptions, Retry, Scheduler
 from interval_scheduler.doctor import diagnose
-from interval_scheduler.scripts import script
-from interval_scheduler.world import World
+from interval_scheduler.protocol.scripts import script
+from interval_scheduler.support.runtime import World
 from tests.integration.conftest import storage
 from tests.integration.diagnosis import Altered, as_redis_6_0, message, minutes_ahead, not_ok
 from tests.keyspace import contents

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from interval_scheduler import AsyncScheduler, EmbeddedServerError, Scheduler
-from interval_scheduler.embedded import EmbeddedServer, find_server_binary
+from interval_scheduler.transport.embedded import EmbeddedServer, find_server_binary
 from tests.servers import Binary
 from tests.tasks import Job, Uniform
 from tests.waiting import comes_true, wait_until
@@ -28,7 +28,7 @@ from tests.waiting import comes_true, wait_until
 @pytest.fixture
 def folder(tmp_path: Path, server_binary: Binary, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder whose server is of the session's binary, and is gone after the test."""
-    monkeypatch.setattr("interval_scheduler.embedded.find_server_binary", lambda: server_binary.path)
+    monkeypatch.setattr("interval_scheduler.transport.embedded.find_server_binary", lambda: server_binary.path)
     yield tmp_path / "data"
     wait_until(lambda: servers_below(tmp_path) == [])
 
@@ -173,7 +173,7 @@ def test_a_stalled_server_gets_no_second_one_on_its_data(folder: Path, monkeypat
         os.kill(pid, signal.SIGSTOP)
         try:
             with monkeypatch.context() as patch:
-                patch.setattr("interval_scheduler.embedded.START_SECONDS", 0.1)
+                patch.setattr("interval_scheduler.transport.embedded.START_SECONDS", 0.1)
                 with pytest.raises(EmbeddedServerError, match="which runs, to answer"):
                     server.ensure_running()
             assert servers_below(folder) == [pid]

@@ -17,13 +17,7 @@ from typing import Any
 
 import pytest
 
-from interval_scheduler import (
-    AlreadyExecuting,
-    InvalidOptions,
-    InvalidTask,
-    NotAcceptingTasks,
-    Task,
-)
+from interval_scheduler import AlreadyExecuting, InvalidOptions, InvalidTask, NotAcceptingTasks, Task
 from tests.integration.conftest import Make, storage
 from tests.servers import RedisServer
 from tests.tasks import Job, Recorder, Uniform, after, eventually, is_empty

@@ -20,7 +20,7 @@ from interval_scheduler import (
     TaskChanged,
     current_execution,
 )
-from interval_scheduler.errors import HandlerVerdict
+from interval_scheduler.model.errors import HandlerVerdict
 from tests.integration.conftest import Make
 from tests.tasks import Job, Uniform, after, eventually
 

@@ -20,17 +20,9 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import (
-    AsyncScheduler,
-    Cron,
-    LeaseLost,
-    Retry,
-    Scheduler,
-    SchedulerError,
-    current_execution,
-    keys,
-)
-from interval_scheduler.record import parse_header, split_record
+from interval_scheduler import AsyncScheduler, Cron, LeaseLost, Retry, Scheduler, SchedulerError, current_execution
+from interval_scheduler.core.record import parse_header, split_record
+from interval_scheduler.protocol import keys
 from interval_scheduler.worker.roster import Roster
 from interval_scheduler.worker.run import Run
 from interval_scheduler.worker.settler import Settler

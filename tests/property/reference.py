@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from interval_scheduler.record import (
+from interval_scheduler.core.record import (
     CONFIRMED,
     EXTRA,
     RETRYING,

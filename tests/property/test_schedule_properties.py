@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interval_scheduler.schedule import (
+from interval_scheduler.core.schedule import (
     CENTURY_MS,
     MAX_MS,
     Cron,

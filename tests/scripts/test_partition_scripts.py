@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import redis
 
-from interval_scheduler import commands
-from interval_scheduler.calls import BATCH_TASKS, drive
-from interval_scheduler.commands import REFUSALS, Partition
-from interval_scheduler.definition import decode_body
-from interval_scheduler.operations import Operations
-from interval_scheduler.options import load_options
-from interval_scheduler.record import parse_header, split_record
-from interval_scheduler.schedule import MAX_MS
-from interval_scheduler.settlement import End, Live, Outcome, settle
-from interval_scheduler.topology import join
+from interval_scheduler.core.definition import decode_body
+from interval_scheduler.core.record import parse_header, split_record
+from interval_scheduler.core.schedule import MAX_MS
+from interval_scheduler.core.settlement import End, Live, Outcome, settle
+from interval_scheduler.model.options import load_options
+from interval_scheduler.protocol import commands
+from interval_scheduler.protocol.commands import REFUSALS, Partition
+from interval_scheduler.protocol.operation import BATCH_TASKS, drive
+from interval_scheduler.protocol.tasks import Operations
+from interval_scheduler.protocol.topology import join
+from interval_scheduler.support.runtime import World
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
-from interval_scheduler.world import World
 from tests.keyspace import contents
 from tests.servers import RedisServer
 from tests.tasks import Job, after

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from interval_scheduler.scripts import script
+from interval_scheduler.protocol.scripts import script
 from interval_scheduler.testing.scenario import simulate
 from interval_scheduler.testing.servers import Backend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
-from interval_scheduler.transport.answers import wants_new_connection
+from interval_scheduler.transport.replies import wants_new_connection
 
 FROM_A_SCRIPT = "Error running script (call to f_51): @user_script:46: @user_script: 46: -READONLY You can't write"
 

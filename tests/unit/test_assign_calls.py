@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from interval_scheduler import Options
-from interval_scheduler.calls import BATCH_TASKS
-from interval_scheduler.commands import Partition
-from interval_scheduler.definition import Prepared
-from interval_scheduler.operations import BATCH_BYTES, Operations
-from interval_scheduler.topology import Layout
-from interval_scheduler.transport import answers
-from interval_scheduler.world import World
+from interval_scheduler.core.definition import Prepared
+from interval_scheduler.protocol.commands import Partition
+from interval_scheduler.protocol.operation import BATCH_TASKS
+from interval_scheduler.protocol.tasks import BATCH_BYTES, Operations
+from interval_scheduler.protocol.topology import Layout
+from interval_scheduler.support.runtime import World
+from interval_scheduler.transport import replies as answers
 
 
 @pytest.mark.parametrize(

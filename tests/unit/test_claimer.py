@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from interval_scheduler.commands import Command, Partition
-from interval_scheduler.events import Log
+from interval_scheduler.model.events import Log
+from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.support.runtime import World
 from interval_scheduler.worker.claimer import Claimer
 from interval_scheduler.worker.roster import Roster
-from interval_scheduler.world import World
 from tests.tasks import eventually
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from interval_scheduler.scripts import script
+from interval_scheduler.protocol.scripts import script
 
 LUA = Path(__file__).parents[2] / "interval_scheduler" / "lua"
 

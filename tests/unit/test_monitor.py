@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from interval_scheduler.monitor import _Listener
-from interval_scheduler.world import World
+from interval_scheduler.servers.monitor import _Listener
+from interval_scheduler.support.runtime import World
 
 
 class SlowPubSub:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from interval_scheduler import InvalidOptions, Scheduler
-from interval_scheduler.options import ENVIRONMENT, load_options
+from interval_scheduler.model.options import ENVIRONMENT, load_options
 
 PREFIX = "INTERVAL_SCHEDULER_"
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import msgpack
 import pytest
 
-from interval_scheduler.errors import InvalidTask
-from interval_scheduler.retry import Retry
+from interval_scheduler.model.errors import InvalidTask
+from interval_scheduler.model.retry import Retry
 
 MIDDLE = 0.5  # a random number that leaves a pause as it is
 

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from interval_scheduler.errors import InvalidTask
-from interval_scheduler.schedule import (
+from interval_scheduler.core.schedule import (
     CENTURY_MS,
     MAX_MS,
     Cron,
@@ -26,6 +25,7 @@ from interval_scheduler.schedule import (
     parse_execute_on,
     parse_interval,
 )
+from interval_scheduler.model.errors import InvalidTask
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interval_scheduler.worker.clock import ServerClock
+from interval_scheduler.worker.server_clock import ServerClock
 
 
 def test_what_is_sent_leaves_ahead_by_the_shortest_way_of_the_last_answers() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from interval_scheduler.commands import Command, Partition
-from interval_scheduler.definition import Definition
-from interval_scheduler.events import Log
-from interval_scheduler.record import parse_header
-from interval_scheduler.settlement import End, Outcome
+from interval_scheduler.core.definition import Definition
+from interval_scheduler.core.record import parse_header
+from interval_scheduler.core.settlement import End, Outcome
+from interval_scheduler.model.events import Log
+from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.support.runtime import World
 from interval_scheduler.worker.run import Run
 from interval_scheduler.worker.settler import Settler
-from interval_scheduler.world import World
 from tests.tasks import eventually
 
 _HEADER = b"r1000,revision,5"

@@ -10,10 +10,10 @@ import hiredis
 import pytest
 
 from interval_scheduler import PartitionUnavailable
-from interval_scheduler.commands import Command, Partition
-from interval_scheduler.continuity import Continuity
-from interval_scheduler.options import Instance
-from interval_scheduler.scripts import script
+from interval_scheduler.model.options import Instance
+from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.protocol.scripts import script
+from interval_scheduler.servers.data_loss import Continuity
 from interval_scheduler.transport.aio import AsyncTransport
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint

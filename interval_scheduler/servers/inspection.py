@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .errors import UnsuitableServer
-from .events import Log
-from .suitability import Finding, parse_info, startup_findings, untold_findings
+from ..model.errors import UnsuitableServer
+from ..model.events import Log
+from .requirements import Finding, parse_info, startup_findings, untold_findings
 
 
 class Inspection:

@@ -34,6 +34,7 @@ ENVIRONMENT: Mapping[str, str] = {
 
 ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
 """
+_PACKAGE = __name__.partition(".")[0]
 _PREFIX = "INTERVAL_SCHEDULER_"
 _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
@@ -242,7 +243,7 @@ def _level_of_caller() -> int:
     """The stacklevel, for a warning of the calling function, of the first frame outside of this package."""
     level = 1
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
         level += 1
         frame = frame.f_back
     return level

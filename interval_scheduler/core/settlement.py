@@ -10,16 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .definition import Definition, with_error
-from .record import (
-    CONFIRMED,
-    EXTRA,
-    RETRYING,
-    RUN_NOW,
-    SCHEDULED,
-    UNCONFIRMED,
-    UNCONFIRMED_LAPSE,
-    Header,
-)
+from .record import CONFIRMED, EXTRA, RETRYING, RUN_NOW, SCHEDULED, UNCONFIRMED, UNCONFIRMED_LAPSE, Header
 from .schedule import Schedule, latest_slot, missed_slots, next_slot, next_slot_after
 
 MAX_STRIKES = 5

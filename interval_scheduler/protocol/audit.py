@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .calls import Operation, check
+from ..core.definition import decode_body
+from ..core.record import split_record
+from ..model.errors import CorruptRecord
+from ..model.options import Options
+from ..support.runtime import World
 from .commands import Partition
-from .definition import decode_body
-from .errors import CorruptRecord
-from .options import Options
-from .record import split_record
+from .operation import Operation, check
 from .topology import Layout
-from .world import World
 
 STEP = 200
 """Entries of one step: about a millisecond of server time."""

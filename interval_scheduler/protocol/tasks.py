@@ -9,20 +9,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ..core.definition import Prepared, decode_body, encode_id, prepare, task_id_of
+from ..core.placement import partition_of
+from ..core.record import parse_header, split_record
+from ..core.schedule import CENTURY_MS, parse_duration, parse_execute_on
+from ..core.settlement import End, Live, Outcome, settle
+from ..model.errors import (
+    AssignFailed,
+    InvalidTask,
+    PartitionUnavailable,
+    SchedulerError,
+    TaskChanged,
+    TopologyMismatch,
+)
+from ..model.options import Options
+from ..model.task import AssignResult
+from ..support.runtime import World
 from . import commands
-from .calls import BATCH_TASKS, Ahead, Operation, batches
 from .commands import Command, Partition, Reply
-from .definition import Prepared, decode_body, encode_id, prepare, task_id_of
-from .errors import AssignFailed, InvalidTask, PartitionUnavailable, SchedulerError, TaskChanged, TopologyMismatch
-from .model import AssignResult
-from .options import Options
-from .partition import partition_of
-from .reading import Reading
-from .record import parse_header, split_record
-from .schedule import CENTURY_MS, parse_duration, parse_execute_on
-from .settlement import End, Live, Outcome, settle
+from .operation import BATCH_TASKS, Ahead, Operation, batches
+from .queries import Reading
 from .topology import Layout
-from .world import World
 
 CALLS_AT_ONCE = 64
 """Calls under way at the same time."""

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EmbeddedServerError
+from ..model.errors import EmbeddedServerError
 
 try:
     import fcntl

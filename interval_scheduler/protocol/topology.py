@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+from ..core.codec import pack, unpack
+from ..core.placement import owner_map, partition_of
+from ..model.errors import PartitionUnavailable, TopologyMismatch, UnsuitableServer
+from ..model.options import Options
 from . import commands, keys
-from .codec import pack, unpack
 from .commands import Command, Partition, Reply
-from .errors import PartitionUnavailable, TopologyMismatch, UnsuitableServer
-from .options import Options
-from .partition import owner_map, partition_of
 
 FORMAT = 1
 """Version of the data layout."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..model.errors import PartitionUnavailable, TopologyMismatch
 from .commands import REFUSALS, Command, Partition, Reply
-from .errors import PartitionUnavailable, TopologyMismatch
 
 if TYPE_CHECKING:
+    from ..support.runtime import World
     from .topology import Layout
-    from .world import World
 
 T = TypeVar("T")
 Operation = Generator["Sequence[Command] | Ahead", list[Reply], T]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..world import World
+from ..support.runtime import World
 
 _LONGEST = 1.0
 _FIRST = 0.02

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from interval_scheduler.worker import waker
-from interval_scheduler.worker.waker import Waker
+from interval_scheduler.worker import timer as waker
+from interval_scheduler.worker.timer import Waker
 from tests.tasks import eventually
 
 

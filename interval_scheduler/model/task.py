@@ -11,7 +11,7 @@ from .errors import InvalidTask
 from .retry import Retry
 
 if TYPE_CHECKING:
-    from .schedule import Cron
+    from ..core.schedule import Cron
 
 State = Literal["scheduled", "running", "retrying", "dead"]
 Misfire = Literal["coalesce", "skip", "all"]

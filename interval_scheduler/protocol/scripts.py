@@ -24,7 +24,9 @@ class Script:
 def _read(name: str) -> str:
     # By way of the loader, so that it may be a zip file. importlib.resources takes ten milliseconds to import.
     loader: Any = __spec__.loader
-    data: bytes = loader.get_data(os.path.join(os.path.dirname(__file__), "lua", *f"{name}.lua".split("/")))
+    data: bytes = loader.get_data(
+        os.path.join(os.path.dirname(os.path.dirname(__file__)), "lua", *f"{name}.lua".split("/"))
+    )
     return data.decode()
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidTask
+from ..model.errors import InvalidTask
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

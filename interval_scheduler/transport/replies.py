@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from ..commands import Command, Reply
-from ..continuity import Continuity, run_id
-from ..errors import PartitionUnavailable
-from ..scripts import Script
+from ..model.errors import PartitionUnavailable
+from ..protocol.commands import Command, Reply
+from ..protocol.scripts import Script
+from ..servers.data_loss import Continuity, run_id
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint

@@ -11,10 +11,10 @@ from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from .commands import Reply
-from .definition import Prepared
-from .operations import STREAM_TASKS, Operations
-from .transport.aio import AsyncTransport
+from ..core.definition import Prepared
+from ..protocol.commands import Reply
+from ..protocol.tasks import STREAM_TASKS, Operations
+from .aio import AsyncTransport
 
 
 class Assignment(asyncio.Future[bool]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .errors import CorruptRecord
+from ..model.errors import CorruptRecord
 
 SCHEDULED, RETRYING, RUNNING = "s", "w", "r"
 

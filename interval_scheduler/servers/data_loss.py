@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import commands
-from .commands import Command, Partition, Reply
-from .errors import PartitionUnavailable
+from ..model.errors import PartitionUnavailable
+from ..protocol import commands
+from ..protocol.commands import Command, Partition, Reply
 
 _RUN_ID = re.compile(rb"^run_id:(\S+)", re.MULTILINE)
 

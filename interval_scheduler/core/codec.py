@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 
-from .errors import CorruptRecord, InvalidTask, PayloadTooLarge
+from ..model.errors import CorruptRecord, InvalidTask, PayloadTooLarge
 
 # Those that nobody uses: making one allocates 256 KiB, and no two threads may use one at once.
 _packers: list[Any] = []

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from ..model.errors import CorruptRecord, InvalidTask
+from ..model.retry import Retry
+from ..model.task import Delivery, Misfire, Task
 from .codec import encode_payload, join_body, pack, unpack
-from .errors import CorruptRecord, InvalidTask
-from .model import Delivery, Misfire, Task
-from .retry import Retry
 from .schedule import (
     YEAR_MS,
     Cron,

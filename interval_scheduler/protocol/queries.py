@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 from datetime import timedelta
 
-from .calls import Calls, Operation
+from ..core.definition import Definition, decode_body, task_id_of
+from ..core.record import RETRYING, RUNNING, Header, parse_header, split_record
+from ..core.schedule import Cron, Interval, parse_duration
+from ..model.errors import InvalidTask, PartitionUnavailable
+from ..model.task import DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
 from .commands import Partition
-from .definition import Definition, decode_body, task_id_of
-from .errors import InvalidTask, PartitionUnavailable
-from .model import DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
-from .record import RETRYING, RUNNING, Header, parse_header, split_record
-from .schedule import Cron, Interval, parse_duration
+from .operation import Calls, Operation
 from .topology import Layout
 
 PAGE = 200

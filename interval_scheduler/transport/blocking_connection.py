@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from . import answers
+from . import replies as answers
 
 _BUFFER_BYTES = 16 * 1024
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import hiredis
 
-from . import answers
+from . import replies as answers
 from .endpoint import ANSWER_SECONDS
 
 Done = Callable[[list[Any] | BaseException], None]

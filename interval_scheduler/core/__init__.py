@@ -1,0 +1,1 @@
+"""What a task is, what is stored of it, and what follows a run. Pure: no input or output, no clock, no chance."""

@@ -1,0 +1,1 @@
+"""The values and errors that users meet."""

@@ -1,0 +1,1 @@
+"""What is known of the Redis servers themselves: whether they answer, suit, and kept what they acknowledged."""
