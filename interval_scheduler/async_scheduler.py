@@ -21,7 +21,7 @@ from .protocol.operation import Operation, drive_async
 if TYPE_CHECKING:
     from .protocol.audit import Audit
     from .protocol.tasks import Operations
-    from .support.runtime import World
+    from .support.runtime import Runtime
     from .worker.handlers import Handler
     from .worker.worker import Confirm
 
@@ -43,13 +43,15 @@ class AsyncScheduler(BaseScheduler):
     Calls made in the same turn of the loop travel together.
     """
 
-    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
-        super().__init__(options, logger, world=world, **fields)
+    def __init__(
+        self, options: Any = None, logger: Any = None, *, runtime: Runtime | None = None, **fields: Any
+    ) -> None:
+        super().__init__(options, logger, runtime=runtime, **fields)
         from .transport.aio import AsyncTransport
-        from .transport.batching import Gathering
+        from .transport.batching import Batcher
 
         self._transport = AsyncTransport(self._engine.endpoints)
-        self._gathering = Gathering(self._transport)
+        self._batcher = Batcher(self._transport)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._joining = asyncio.Lock()
         self._closing = asyncio.Lock()
@@ -145,7 +147,7 @@ class AsyncScheduler(BaseScheduler):
         if loop is None or asyncio._get_running_loop() is not loop:
             return self._assign_task(task, if_version)
         if operations is not None and self._accepting and if_version is None:
-            return self._gathering.assign(operations, task, loop)
+            return self._batcher.assign(operations, task, loop)
         return self._assign_task(task, if_version)
 
     async def _assign_task(self, task: Task, if_version: str | None) -> bool:
@@ -153,7 +155,7 @@ class AsyncScheduler(BaseScheduler):
         operations = await self._operations()
         if if_version is not None:
             return await self._run(operations.assign_task(task, if_version))
-        return await self._gathering.assign(operations, task, asyncio.get_running_loop())
+        return await self._batcher.assign(operations, task, asyncio.get_running_loop())
 
     async def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
         """See `Scheduler.assign_tasks`."""
@@ -164,7 +166,7 @@ class AsyncScheduler(BaseScheduler):
         self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0
     ) -> str:
         """See `Scheduler.post`."""
-        task = posted_task(payload, delay, id, max_retries, self._engine.world)
+        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
         await self.assign_task(task)
         return task.id
 
@@ -264,7 +266,7 @@ class AsyncScheduler(BaseScheduler):
 
         await self._operations()
         assert self._engine.layout is not None
-        return await self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))
+        return await self._run(audit(self._engine.layout, self.options, self._engine.runtime, mend, progress))
 
     # -- locks -------------------------------------------------------------------------------------------------------
 
@@ -312,17 +314,17 @@ class AsyncScheduler(BaseScheduler):
             if operations is None:
                 from .protocol.topology import join
 
-                layout = await self._run(join(self._engine.options, self._engine.world.script_now()))
+                layout = await self._run(join(self._engine.options, self._engine.runtime.script_now()))
                 operations = self._engine.joined(layout)
                 self._loop = asyncio.get_running_loop()
-                greetings = self._engine.continuity.greetings()
+                greetings = self._engine.loss_detector.greetings()
                 for greeting, reply in zip(greetings, await self._transport.execute(greetings), strict=True):
-                    self._engine.continuity.greeted(greeting, reply)
+                    self._engine.loss_detector.greeted(greeting, reply)
                 await self._engine.watch()
             return operations
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
         if self._engine.operations is not None:
-            self._gathering.send(self._engine.operations)
+            self._batcher.send(self._engine.operations)
         return await drive_async(operation, self._transport.execute, self._transport.begin)

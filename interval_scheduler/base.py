@@ -16,20 +16,22 @@ from .model.retry import Retry
 from .model.task import Task
 
 if TYPE_CHECKING:
-    from .support.runtime import World
+    from .support.runtime import Runtime
 
 
 class BaseScheduler(ABC):
     """Options, state and callbacks. See `Scheduler` and `AsyncScheduler`."""
 
-    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
+    def __init__(
+        self, options: Any = None, logger: Any = None, *, runtime: Runtime | None = None, **fields: Any
+    ) -> None:
         """Checks the options; nothing is connected yet.
 
         Args:
             options: nothing (``redis://localhost:6379/0``), a URL, a list of URLs or mappings, a nested mapping
                 ``{"namespace": …, "storage": {"instances": […]}}``, or an `Options` value.
             logger: a structlog or standard library logger, or an object with their methods; structlog's by default.
-            world: only for tests and simulations.
+            runtime: only for tests and simulations.
             **fields: single options by name, on top of `options`, such as ``namespace="shop"``.
 
         Raises:
@@ -38,7 +40,7 @@ class BaseScheduler(ABC):
         # Most of what a scheduler consists of comes with the first one, so that importing the names stays quick.
         from .engine import Engine
 
-        self._engine = Engine(load_options(options, fields), logger, world)
+        self._engine = Engine(load_options(options, fields), logger, runtime)
         self._accepting = False
         self._closed = False
 
@@ -113,11 +115,11 @@ class PostedTask(Task):
 
 
 def posted_task(
-    payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None, world: World
+    payload: Any, delay: float | timedelta, task_id: str | None, max_retries: int | None, runtime: Runtime
 ) -> PostedTask:
     """A one-off task due `delay` from now by the clock of this machine."""
     milliseconds = parse_duration(delay, "post", "delay", maximum_ms=CENTURY_MS)
-    due = datetime.fromtimestamp(world.time(), UTC) + timedelta(milliseconds=milliseconds)
+    due = datetime.fromtimestamp(runtime.time(), UTC) + timedelta(milliseconds=milliseconds)
     return PostedTask(
         payload, os.urandom(16).hex() if task_id is None else task_id, due, Retry(max_retries=max_retries)
     )

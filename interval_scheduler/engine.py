@@ -13,10 +13,10 @@ from .model.task import Event
 from .protocol import commands
 from .protocol.tasks import Operations
 from .protocol.topology import Layout
-from .servers.data_loss import Continuity
+from .servers.data_loss import LossDetector
 from .servers.inspection import Inspection
 from .servers.monitor import Monitor
-from .support.runtime import World
+from .support.runtime import Runtime
 from .transport.aio import AsyncTransport
 from .transport.endpoint import Endpoint
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 class Engine:
     """The part of a scheduler that lives on an event loop: its own in a thread, or the application's."""
 
-    def __init__(self, options: Options, logger: Any, world: World | None) -> None:
+    def __init__(self, options: Options, logger: Any, runtime: Runtime | None) -> None:
         self.options = options
-        self.world = world or World()
+        self.runtime = runtime or Runtime()
         self.log = Log(logger)
         self.events = Events(self.log)
         self.health = Health(options.master.name, self.events, self.log)
-        reach = self.world.endpoint or Endpoint
+        reach = self.runtime.endpoint or Endpoint
         self.endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
-        self.continuity = Continuity(self._lost)
+        self.loss_detector = LossDetector(self._lost)
         inspection = Inspection(self.log, options.storage.evicting_servers)
         for instance in options.instances:
             endpoint = self.endpoints[instance.name]
-            endpoint.continuity = self.continuity
+            endpoint.loss_detector = self.loss_detector
             if instance.kind != "memory":  # who uses it knows what it keeps, and it has no INFO
                 endpoint.inspection = inspection
         self.layout: Layout | None = None
@@ -58,7 +58,7 @@ class Engine:
             self.health,
             f"{{{self.options.namespace}}}:monitor",
             self.options.storage.reconnect_interval_seconds,
-            self.world,
+            self.runtime,
             self._greet,
         )
 
@@ -78,10 +78,10 @@ class Engine:
         self.events.emit("data-loss", Event("data-loss", {"instance": instance, "partitions": dict(partitions)}))
 
     def joined(self, layout: Layout) -> Operations:
-        """Takes the topology that was read. What `continuity.greetings` then says must be sent next."""
-        self.continuity.watch(layout.partitions)
+        """Takes the topology that was read. What `loss_detector.greetings` then says must be sent next."""
+        self.loss_detector.watch(layout.partitions)
         self.layout = layout
-        self.operations = Operations(layout, self.options, self.world)
+        self.operations = Operations(layout, self.options, self.runtime)
         self.health.joined = True
         idle = [name for name in self.endpoints if name not in layout.instances and name != layout.master]
         if idle:
@@ -110,7 +110,7 @@ class Engine:
                 self._monitor,
                 self.events,
                 self.log,
-                self.world,
+                self.runtime,
                 handler,
                 confirm,
             )

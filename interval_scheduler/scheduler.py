@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .model.events import Log
     from .protocol.audit import Audit
     from .protocol.tasks import Operations
-    from .support.runtime import World
+    from .support.runtime import Runtime
     from .worker.handlers import Handler
     from .worker.worker import Confirm
 
@@ -41,8 +41,10 @@ class Scheduler(BaseScheduler):
     `start_task_accept`. What is refused has changed nothing.
     """
 
-    def __init__(self, options: Any = None, logger: Any = None, *, world: World | None = None, **fields: Any) -> None:
-        super().__init__(options, logger, world=world, **fields)
+    def __init__(
+        self, options: Any = None, logger: Any = None, *, runtime: Runtime | None = None, **fields: Any
+    ) -> None:
+        super().__init__(options, logger, runtime=runtime, **fields)
         from .transport.blocking import BlockingTransport
 
         self._transport = BlockingTransport(self._engine.endpoints)
@@ -209,7 +211,7 @@ class Scheduler(BaseScheduler):
         `max_retries` is how often a failed run is repeated: not at all unless asked for, None for ever. Now is the time
         of this machine; otherwise it is `assign_task`, and raises what that does.
         """
-        task = posted_task(payload, delay, id, max_retries, self._engine.world)
+        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
         self.assign_task(task)
         return task.id
 
@@ -348,7 +350,7 @@ class Scheduler(BaseScheduler):
 
         self._connected()
         assert self._engine.layout is not None
-        return self._run(audit(self._engine.layout, self.options, self._engine.world, mend, progress))
+        return self._run(audit(self._engine.layout, self.options, self._engine.runtime, mend, progress))
 
     # -- locks -------------------------------------------------------------------------------------------------------
 
@@ -404,11 +406,11 @@ class Scheduler(BaseScheduler):
             if operations is None:
                 from .protocol.topology import join
 
-                layout = self._run(join(self._engine.options, self._engine.world.script_now()))
+                layout = self._run(join(self._engine.options, self._engine.runtime.script_now()))
                 operations = self._engine.joined(layout)
-                greetings = self._engine.continuity.greetings()
+                greetings = self._engine.loss_detector.greetings()
                 for greeting, reply in zip(greetings, self._transport.execute(greetings), strict=True):
-                    self._engine.continuity.greeted(greeting, reply)
+                    self._engine.loss_detector.greeted(greeting, reply)
                 self._on_loop(self._engine.watch())
             return operations
 

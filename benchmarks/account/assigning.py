@@ -14,7 +14,7 @@ from interval_scheduler.protocol.commands import Command
 from interval_scheduler.protocol.operation import Ahead, batches
 from interval_scheduler.protocol.tasks import CALLS_AT_ONCE, Operations
 from interval_scheduler.protocol.topology import Layout
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport import replies as answers
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
@@ -36,7 +36,7 @@ def assigning(count: int) -> Account:
     jobs = [Job(item) for item in items]
     with running() as [server]:
         options, layout = _joined(server)
-        operations = Operations(layout, options, World())
+        operations = Operations(layout, options, Runtime())
         commands: list[Command] = []
         making = least_each(lambda: (Job(item) for item in items), count)
         preparing = least_each(lambda: (prepare(job, options.max_payload_bytes, lambda: 0) for job in jobs), count)

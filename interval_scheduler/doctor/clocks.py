@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..servers.requirements import Finding, Level
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from .line import Line
 
 CLOCK_WARNING_SECONDS = 1.0
@@ -13,7 +13,7 @@ CLOCK_ERROR_SECONDS = 60.0
 _SAMPLES = 3
 
 
-def measure_clock(line: Line, world: World) -> tuple[float, float] | None:
+def measure_clock(line: Line, runtime: Runtime) -> tuple[float, float] | None:
     """How many seconds a server's clock is ahead, and the most this may be wrong; None where it does not tell.
 
     The server's time is taken for that of the middle of the round trip, and of some round trips the shortest counts
@@ -21,9 +21,9 @@ def measure_clock(line: Line, world: World) -> tuple[float, float] | None:
     """
     best: tuple[float, float] | None = None
     for _ in range(_SAMPLES):
-        begun, sent = world.time(), world.monotonic()
+        begun, sent = runtime.time(), runtime.monotonic()
         answer = line.one("TIME")
-        half = (world.monotonic() - sent) / 2
+        half = (runtime.monotonic() - sent) / 2
         if isinstance(answer, Exception):
             return None
         server = int(answer[0]) + int(answer[1]) / 1e6

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..model.options import Instance, Options, load_options
 from ..servers.requirements import Finding, number, parse_info, startup_findings, untold_findings
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint, close_pool
 from .clocks import clock_findings, measure_clock
@@ -16,7 +16,7 @@ from .rights import right_findings
 from .trial import Trial, trial_namespace
 
 
-def diagnose(options: Any = None, *, world: World | None = None, **fields: Any) -> list[Finding]:
+def diagnose(options: Any = None, *, runtime: Runtime | None = None, **fields: Any) -> list[Finding]:
     """Checks every instance of the options, and whether they fit the namespace. Blocks; a few round trips each.
 
     Nothing of the configured namespace is changed, and it is not created where it is new. What is tried for real is
@@ -24,14 +24,14 @@ def diagnose(options: Any = None, *, world: World | None = None, **fields: Any) 
 
     Args:
         options: whatever a `Scheduler` takes.
-        world: only for tests and simulations.
+        runtime: only for tests and simulations.
         **fields: single options by name, on top of `options`.
 
     Raises:
         InvalidOptions: naming every wrong field. Everything else that is wrong is a finding.
     """
     loaded = load_options(options, fields)
-    visit = _Visit(loaded, world or World())
+    visit = _Visit(loaded, runtime or Runtime())
     try:
         return visit.run()
     finally:
@@ -41,10 +41,10 @@ def diagnose(options: Any = None, *, world: World | None = None, **fields: Any) 
 class _Visit:
     """One run of `diagnose`."""
 
-    def __init__(self, options: Options, world: World) -> None:
+    def __init__(self, options: Options, runtime: Runtime) -> None:
         self._options = options
-        self._world = world
-        reach = world.endpoint or Endpoint
+        self._runtime = runtime
+        reach = runtime.endpoint or Endpoint
         self._endpoints: dict[str, Endpoint] = {instance.name: reach(instance) for instance in options.instances}
         self._transport = BlockingTransport(self._endpoints)
         self._pools: list[Any] = []
@@ -63,7 +63,7 @@ class _Visit:
             else:
                 findings += found
         findings += clock_findings(self._clocks)
-        findings += topology_findings(self._options, self._marks, self._transport.execute, self._world)
+        findings += topology_findings(self._options, self._marks, self._transport.execute, self._runtime)
         order = [instance.name for instance in self._options.instances]
         return sorted(findings, key=lambda finding: order.index(finding.instance))
 
@@ -97,7 +97,7 @@ class _Visit:
             found.insert(0, Finding("ok", name, "reachable", "it answers"))
             if number(info, "loading"):
                 return
-            if (clock := measure_clock(line, self._world)) is not None:
+            if (clock := measure_clock(line, self._runtime)) is not None:
                 self._clocks[name] = clock
             user = str(instance.settings.get("username", "default"))
             trial = trial_namespace(namespace)
@@ -110,7 +110,7 @@ class _Visit:
                 message = "they were not tried, for they would fail"
                 found.append(Finding("warning", name, "scripts", message, "mend the errors of this instance first"))
             else:
-                found += Trial(name, trial, self._options, self._transport.execute, line, self._world).run()
+                found += Trial(name, trial, self._options, self._transport.execute, line, self._runtime).run()
 
 
 def _unreachable(instance: Instance, error: Exception) -> Finding:

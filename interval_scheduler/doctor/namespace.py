@@ -12,7 +12,7 @@ from ..protocol.commands import Command, Reply
 from ..protocol.operation import drive
 from ..protocol.topology import join
 from ..servers.requirements import Finding
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from .line import Line, is_refused
 
 
@@ -59,7 +59,7 @@ def name_findings(mark: Mark | Exception, instance: str, namespace: str) -> list
 
 
 def topology_findings(
-    options: Options, marks: Mapping[str, Mark], execute: Callable[[Sequence[Command]], list[Reply]], world: World
+    options: Options, marks: Mapping[str, Mark], execute: Callable[[Sequence[Command]], list[Reply]], runtime: Runtime
 ) -> list[Finding]:
     """Judges the namespace as a whole, by the marks of the instances that could be read."""
     master, namespace = options.master.name, options.namespace
@@ -70,7 +70,7 @@ def topology_findings(
     members = [name for name, mark in marks.items() if mark.name]
     state = marks[master].topology
     if state == b"ready":
-        return _fit(options, marks, execute, world)
+        return _fit(options, marks, execute, runtime)
     if state:
         return [
             Finding(
@@ -109,12 +109,12 @@ def topology_findings(
 
 
 def _fit(
-    options: Options, marks: Mapping[str, Mark], execute: Callable[[Sequence[Command]], list[Reply]], world: World
+    options: Options, marks: Mapping[str, Mark], execute: Callable[[Sequence[Command]], list[Reply]], runtime: Runtime
 ) -> list[Finding]:
     """Joins the namespace, which writes nothing where it exists."""
     master, namespace = options.master.name, options.namespace
     try:
-        layout = drive(join(options, world.script_now()), execute)
+        layout = drive(join(options, runtime.script_now()), execute)
     except TopologyMismatch as error:
         message = f"schedulers refuse to start: {error}"
         return [Finding("error", master, "topology", message, "do what it says")]

@@ -26,7 +26,7 @@ from ..protocol.scripts import script
 from ..protocol.tasks import Operations
 from ..protocol.topology import Layout, join
 from ..servers.requirements import Finding
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from .line import Line
 
 T = TypeVar("T")
@@ -66,12 +66,12 @@ class Trial:
         options: Options,
         execute: Callable[[Sequence[Command]], list[Reply]],
         line: Line,
-        world: World,
+        runtime: Runtime,
     ) -> None:
         self._name = name
         self._execute = execute
         self._line = line
-        self._world = world
+        self._runtime = runtime
         [instance] = [replace(instance, weight=1.0) for instance in options.instances if instance.name == name]
         # One partition and one bucket a day: so every key that can come to be is known, and can be deleted by name.
         storage = replace(
@@ -115,8 +115,8 @@ class Trial:
 
     def _steps(self) -> bool:
         self._step = "joining a topology"
-        layout = drive(join(self._options, self._world.script_now()), self._execute)
-        operations = Operations(layout, self._options, self._world)
+        layout = drive(join(self._options, self._runtime.script_now()), self._execute)
+        operations = Operations(layout, self._options, self._runtime)
         [home] = layout.partitions
         with self._line.another() as listener:
             self._step = "listening to hints"
@@ -143,7 +143,7 @@ class Trial:
 
     def _plan(self, operations: Operations, layout: Layout) -> None:
         """What is done to tasks that wait."""
-        later = self._world.time() + _HOUR
+        later = self._runtime.time() + _HOUR
         result = self._do("assigning tasks", operations.assign_tasks([_TrialTask("now", later)]), None)
         self._expect(result.created, lambda created: created == 1)
         self._do("moving a task", operations.reschedule_task("now", 2 * _HOUR, None))
@@ -151,7 +151,7 @@ class Trial:
         self._do("reading what is upcoming", reader.fill(), None)
         self._expect(len(reader.take()), lambda count: count == 1)
         self._do("counting", operations.counts(), (1, 1))
-        audited = self._do("auditing", audit(layout, self._options, self._world, True, None), None)
+        audited = self._do("auditing", audit(layout, self._options, self._runtime, True, None), None)
         self._expect(audited, lambda found: found.tasks == 1 and not found.problems)
         self._do("running a task now", operations.run_task_now("now"))
 
@@ -175,7 +175,7 @@ class Trial:
         self._do("extending a lock", operations.lock("doctor", "extend", "a", _LEASE_MS), 1)
         self._do("releasing a lock", operations.lock("doctor", "release", "a", 0), 1)
         self._step = "reporting a worker, passing on a hint, or greeting a server"
-        namespace, now = self._options.namespace, self._world.script_now()
+        namespace, now = self._options.namespace, self._runtime.script_now()
         requests = [commands.workers(self._name, namespace, now, "doctor", ttl) for ttl in (_LEASE_MS, 0)]
         requests.append(Command(self._name, script("nudge"), (keys.workers(namespace),), ("doctor", "0 0"), True))
         requests.append(commands.greet(self._name, [keys.meta(namespace, 0)], "doctor", [0]))
@@ -205,7 +205,7 @@ class Trial:
         self._expect(reply[2], lambda answer: answer == b"o")
 
     def _call(self, home: Partition, name: str, *args: bytes | str | int) -> list[Any]:
-        [reply] = self._execute([home.call(name, self._world.script_now(), *args)])
+        [reply] = self._execute([home.call(name, self._runtime.script_now(), *args)])
         return check(home, reply)
 
     def _do(self, step: str, operation: Operation[T], expected: object = True) -> T:
@@ -229,7 +229,7 @@ class Trial:
         names += [keys.topology(namespace), keys.instance_name(namespace), keys.workers(namespace)]
         names += [keys.lock(namespace, "doctor"), keys.lock_sequence(namespace)]
         time = self._line.one("TIME")
-        seconds = self._world.time() if isinstance(time, Exception) else int(time[0])
+        seconds = self._runtime.time() if isinstance(time, Exception) else int(time[0])
         today = int(seconds * 1000) // _BUCKET_MS
         names += [f"{prefix}bucket:{(today + day) * _BUCKET_MS}" for day in (-1, 0, 1)]
         self._line.ask(*(("DEL", name) for name in names))

@@ -16,7 +16,7 @@ from ..core.definition import decode_body
 from ..core.record import split_record
 from ..model.errors import CorruptRecord
 from ..model.options import Options
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from .commands import Partition
 from .operation import Operation, check
 from .topology import Layout
@@ -63,7 +63,7 @@ class Audit:
 
 
 def audit(
-    layout: Layout, options: Options, world: World, mend: bool, progress: Callable[[int], None] | None
+    layout: Layout, options: Options, runtime: Runtime, mend: bool, progress: Callable[[int], None] | None
 ) -> Operation[Audit]:
     """Checks all partitions; `progress` is called with the number of entries checked so far."""
     waiting = deque(layout.partitions)
@@ -73,7 +73,7 @@ def audit(
         while waiting and len(active) < AT_ONCE:
             active.append(_Audit(waiting.popleft(), layout))
         steps = [
-            one.partition.call("audit", world.script_now(), *one.step, STEP, int(mend), options.lease_ms)
+            one.partition.call("audit", runtime.script_now(), *one.step, STEP, int(mend), options.lease_ms)
             for one in active
         ]
         for one, reply in zip(active, (yield steps), strict=True):

@@ -15,7 +15,7 @@ from ..model.errors import PartitionUnavailable, TopologyMismatch
 from .commands import REFUSALS, Command, Partition, Reply
 
 if TYPE_CHECKING:
-    from ..support.runtime import World
+    from ..support.runtime import Runtime
     from .topology import Layout
 
 T = TypeVar("T")
@@ -91,13 +91,13 @@ def drive(
 class Calls:
     """Calls of the scripts of a namespace. Holds no state but how far the servers' clocks are from ours."""
 
-    def __init__(self, layout: Layout, world: World) -> None:
+    def __init__(self, layout: Layout, runtime: Runtime) -> None:
         self._layout = layout
-        self._world = world
+        self._runtime = runtime
         self._offsets: dict[str, float] = {}
 
     def _call(self, home: Partition, name: str, *args: Any, repeatable: bool = False) -> Command:
-        return home.call(name, self._world.script_now(), *args, repeatable=repeatable)
+        return home.call(name, self._runtime.script_now(), *args, repeatable=repeatable)
 
     def _one(self, task_id: bytes, name: str, *args: Any, repeatable: bool = True) -> Operation[list[Any]]:
         home = self._layout.home(task_id)
@@ -110,7 +110,7 @@ class Calls:
 
     def _answer(self, home: Partition, reply: Reply) -> list[Any]:
         answer = check(home, reply)
-        self._offsets[home.instance] = answer[1] / 1e6 - self._world.time()
+        self._offsets[home.instance] = answer[1] / 1e6 - self._runtime.time()
         return answer
 
 

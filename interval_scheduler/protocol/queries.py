@@ -18,7 +18,7 @@ PAGE = 200
 """Tasks that are read from a partition at a time."""
 
 
-class Reading(Calls):
+class Queries(Calls):
     """What changes nothing."""
 
     def peek_task(self, task: object) -> Operation[ScheduledTask | None]:
@@ -101,8 +101,8 @@ class Upcoming:
     Alternate `fill`, an operation that must be driven, and `take`, until `take` returns nothing.
     """
 
-    def __init__(self, reading: Reading, offset_ms: int, span_ms: int | None, limit: int | None) -> None:
-        self._reading = reading
+    def __init__(self, queries: Queries, offset_ms: int, span_ms: int | None, limit: int | None) -> None:
+        self._queries = queries
         self._offset, self._span, self._left = offset_ms, span_ms, limit
         self._until = "+inf"
         self._heap: list[tuple[int, bytes, int, bytes]] = []
@@ -113,7 +113,7 @@ class Upcoming:
 
     def fill(self) -> Operation[None]:
         """Reads a page of every partition that has nothing buffered and is not at its end."""
-        layout = self._reading._layout
+        layout = self._queries._layout
         if self._cursors is None:
             yield from self._start(layout)
         assert self._cursors is not None
@@ -122,13 +122,13 @@ class Upcoming:
             return
         page = PAGE if self._left is None else min(PAGE, self._left)
         requests = [
-            self._reading._call(
+            self._queries._call(
                 layout.partitions[number], "upcoming", *self._cursors[number], self._until, page, repeatable=True
             )
             for number in empty
         ]
         for number, reply in zip(empty, (yield requests), strict=True):
-            _, stamp, *entries = self._reading._answer(layout.partitions[number], reply)
+            _, stamp, *entries = self._queries._answer(layout.partitions[number], reply)
             self._now = int(stamp) / 1000
             count = len(entries) // 3
             for due, task_id, record in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
@@ -142,8 +142,8 @@ class Upcoming:
     def _start(self, layout: Layout) -> Operation[None]:
         start = "-inf"
         if self._offset or self._span is not None:
-            [reply] = yield [self._reading._call(layout.partitions[0], "count", repeatable=True)]
-            now = int(self._reading._answer(layout.partitions[0], reply)[1]) // 1000
+            [reply] = yield [self._queries._call(layout.partitions[0], "count", repeatable=True)]
+            now = int(self._queries._answer(layout.partitions[0], reply)[1]) // 1000
             if self._offset:
                 start = str(now + self._offset)
             if self._span is not None:

@@ -24,11 +24,11 @@ from ..model.errors import (
 )
 from ..model.options import Options
 from ..model.task import AssignResult
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from . import commands
 from .commands import Command, Partition, Reply
 from .operation import BATCH_TASKS, Ahead, Operation, batches
-from .queries import Reading
+from .queries import Queries
 from .topology import Layout
 
 CALLS_AT_ONCE = 64
@@ -52,11 +52,11 @@ REVIVE_STEP = 100
 """Dead letters in one call: their records travel there and back."""
 
 
-class Operations(Reading):
+class Operations(Queries):
     """The operations on one namespace."""
 
-    def __init__(self, layout: Layout, options: Options, world: World) -> None:
-        super().__init__(layout, world)
+    def __init__(self, layout: Layout, options: Options, runtime: Runtime) -> None:
+        super().__init__(layout, runtime)
         self._options = options
         # By any instance's clock: which partition a task is for is not known before its id is checked.
         self.prepare = partial(prepare, max_payload_bytes=options.max_payload_bytes, now_ms=self._now_ms)
@@ -67,7 +67,7 @@ class Operations(Reading):
         prepared = self.prepare(task)
         task_id = prepared[0]
         home = self._layout.home(task_id)
-        operation = self._world.token()
+        operation = self._runtime.random_id()
         if if_version is not None:
             if not isinstance(if_version, str) or " " in if_version or not if_version.isascii():
                 raise InvalidTask("assign_task", "if_version", f"is {if_version!r}", "use ScheduledTask.version, or ''")
@@ -180,12 +180,12 @@ class Operations(Reading):
             when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=CENTURY_MS)}"
         else:
             when = f"={parse_execute_on(execute_on, 'reschedule_task')}"
-        reply = yield from self._one(task_id, "reschedule", self._world.token(), task_id, when)
+        reply = yield from self._one(task_id, "reschedule", self._runtime.random_id(), task_id, when)
         return bool(reply[2])
 
     def run_task_now(self, task: object) -> Operation[bool]:
         task_id = task_id_of(task)
-        reply = yield from self._one(task_id, "run_now", self._world.token(), task_id)
+        reply = yield from self._one(task_id, "run_now", self._runtime.random_id(), task_id)
         return bool(reply[2])
 
     def confirm_task(self, task: object, token: int) -> Operation[bool]:
@@ -250,7 +250,7 @@ class Operations(Reading):
                 args: list[bytes] = []
                 for task_id, record in batch:
                     args += [task_id, record, split_record(record)[1]]
-                [reply] = yield [self._call(partition, "revive", self._world.token(), *args)]
+                [reply] = yield [self._call(partition, "revive", self._runtime.random_id(), *args)]
                 revived += self._answer(partition, reply)[2].count(b"1")
         return revived
 
@@ -290,11 +290,11 @@ class Operations(Reading):
         return [answer == ord("c") for answer in self._answer(self._layout.home(task_id), reply)[2]]
 
     def _now_ms(self) -> int:
-        explicit = self._world.script_now()
+        explicit = self._runtime.script_now()
         if explicit:
             return int(explicit)
         offset = max(self._offsets.values(), default=0.0)
-        return math.ceil((self._world.time() + offset) * 1000)
+        return math.ceil((self._runtime.time() + offset) * 1000)
 
     def _assign(self, home: Partition, tasks: Sequence[Any], operation: str) -> Command:
         """The call that assigns tasks which live together: the entries of one `Prepared` after the other."""
@@ -302,7 +302,7 @@ class Operations(Reading):
 
     def assign_call(self, home: Partition, prepared: Prepared) -> Command:
         """The call that assigns one task."""
-        return self._assign(home, prepared, self._world.token())
+        return self._assign(home, prepared, self._runtime.random_id())
 
     def assign_calls(self, batch: Iterable[Prepared]) -> list[tuple[Command, list[bytes]]]:
         """The calls that assign tasks of different ids, and the ids that each of them carries."""
@@ -311,7 +311,7 @@ class Operations(Reading):
         shares: defaultdict[int, list[Any]] = defaultdict(list)
         for task in batch:
             shares[partition_of(task[0], count)] += task
-        operation = self._world.token()
+        operation = self._runtime.random_id()
         return [
             (self._assign(partitions[number], chunk, operation), chunk[_ID::_FIELDS])
             for number, share in shares.items()

@@ -33,7 +33,7 @@ class Told:
     token: int = 0
 
 
-class Continuity:
+class LossDetector:
     """What one process knows of all partitions. Used from several threads; each step is atomic enough."""
 
     def __init__(self, report: Callable[[str, Mapping[int, int]], None]) -> None:

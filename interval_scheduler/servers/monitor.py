@@ -11,7 +11,7 @@ from typing import Any
 
 from ..model.events import Health
 from ..support.cancellation import cancel_all, is_cancelled
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from ..transport.aio_connection import stream_of
 from ..transport.endpoint import Endpoint, aclose_pool
 
@@ -31,7 +31,7 @@ class Monitor:
         health: Health,
         channel: str,
         reconnect_seconds: float,
-        world: World,
+        runtime: Runtime,
         greet: Callable[[str], Awaitable[None]],
     ) -> None:
         """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait.
@@ -42,14 +42,14 @@ class Monitor:
         self._health = health
         self._channel = channel
         self._reconnect = reconnect_seconds
-        self._world = world
+        self._runtime = runtime
         self._greet = greet
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: dict[str, _Listener] = {}
 
     def start(self) -> None:
         for name, endpoint in self._endpoints.items():
-            listener = self._listeners[name] = _Listener(endpoint, self._channel, self._world)
+            listener = self._listeners[name] = _Listener(endpoint, self._channel, self._runtime)
             self._tasks.append(asyncio.get_running_loop().create_task(self._watch(name, listener)))
 
     async def _watch(self, name: str, listener: _Listener) -> None:
@@ -71,7 +71,7 @@ class Monitor:
             except Exception as error:  # it was given up already, and the next one is a new one
                 self._health.down(name, str(error) or type(error).__name__)
             # What failed is tried again ever less often, and not by all processes at once.
-            await asyncio.sleep(min(pause, self._reconnect) * self._world.random.uniform(0.5, 1))
+            await asyncio.sleep(min(pause, self._reconnect) * self._runtime.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)
 
     async def subscribe(
@@ -100,8 +100,8 @@ class Monitor:
 class _Listener:
     """One listening connection, rebuilt as often as it takes."""
 
-    def __init__(self, endpoint: Endpoint, base: str, world: World) -> None:
-        self._world = world
+    def __init__(self, endpoint: Endpoint, base: str, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._endpoint = endpoint
         self._base = base
         self._channels: set[str] = set()
@@ -139,7 +139,7 @@ class _Listener:
         asked: float | None = None
         heard = loop.time()
         while not is_cancelled():
-            message = await pubsub.get_message(timeout=self._world.routine(1.0))
+            message = await pubsub.get_message(timeout=self._runtime.routine(1.0))
             now = loop.time()
             if message is not None:
                 heard, asked = now, None

@@ -1,7 +1,7 @@
 """What schedulers and workers ask of the machine they run on: time, chance, threads, and a way to their instances.
 
 Due times are judged by the clock of the Redis instance that owns a task, inside the scripts. The clocks here only say
-how long something took, and how long to wait. Tests and simulations put another `World` in the place of the real one.
+how long something took, and how long to wait. Tests and simulations put another `Runtime` in the place of the real one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-class World:
-    """The real world."""
+class Runtime:
+    """The real runtime."""
 
     threads = True
     """Whether there are threads. Without them leases are renewed, and plain handlers run, on the event loop."""
@@ -46,7 +46,7 @@ class World:
         """The server time a script shall use, in ms, or "" to let it ask its own server."""
         return ""
 
-    def token(self) -> str:
+    def random_id(self) -> str:
         """48 random bits as eight letters: an id for one call, or one worker."""
         # As base64.urlsafe_b64encode does it, in half the time.
         return binascii.b2a_base64(os.urandom(6), newline=False).translate(_URL_SAFE).decode()

@@ -1,6 +1,6 @@
 """Virtual time: any number of processes, each with an event loop of its own, in one thread and one reproducible order.
 
-A process is a `World`: schedulers and workers that are given one run their real code in it, and every wait of theirs
+A process is a `Runtime`: schedulers and workers that are given one run their real code in it, and every wait of theirs
 is an event of the kernel. Nothing ever waits for real, and two runs with the same seed do the same.
 """
 
@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..support.runtime import World
+from ..support.runtime import Runtime
 
 _Callback = Callable[..., object]
 
@@ -147,8 +147,8 @@ class ProcessCrashed(BaseException):
     """Unwinds the code of a process that has just crashed; nothing it does on the way has an effect."""
 
 
-class Process(World):
-    """A process, and the world its code sees. `clock` is how far the clock of its machine is ahead, in seconds."""
+class Process(Runtime):
+    """A process, and the runtime its code sees. `clock` is how far the clock of its machine is ahead, in seconds."""
 
     threads = False
     kernel_timers = False
@@ -172,7 +172,7 @@ class Process(World):
     def time(self) -> float:
         return self.kernel.start + self.kernel.now + self.clock
 
-    def token(self) -> str:
+    def random_id(self) -> str:
         return f"{self.random.getrandbits(48):012x}"
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -14,7 +14,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..servers.data_loss import Continuity
+from ..servers.data_loss import LossDetector
 from ..servers.inspection import Inspection
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
 from .kernel import Process, ProcessCrashed
@@ -68,11 +68,11 @@ class Network:
 
 
 class SimulatedEndpoint:
-    """The way of one process to one server: what `transport.endpoint.Endpoint` is in the real world."""
+    """The way of one process to one server: what `transport.endpoint.Endpoint` is in the real runtime."""
 
     def __init__(self, network: Network, process: Process, name: str) -> None:
         self.name = name
-        self.continuity: Continuity | None = None
+        self.loss_detector: LossDetector | None = None
         self.inspection: Inspection | None = None
         self._network = network
         self._process = process

@@ -111,7 +111,7 @@ class Scenario:
 
     def _process(self, name: str) -> tuple[Process, AsyncScheduler]:
         process = Process(self.kernel, name, self.network.endpoint, clock=self.random.uniform(-0.5, 0.5))
-        scheduler = AsyncScheduler(self.options, _Silence(), world=process)
+        scheduler = AsyncScheduler(self.options, _Silence(), runtime=process)
         scheduler.on("data-loss", self._reported)
         self._schedulers.append(scheduler)
         return process, scheduler
@@ -214,8 +214,8 @@ class Scenario:
         due = None if job.execute_on is None else round(job.execute_on * 1000)
         interval = None if job.reschedule_interval is None else round(job.reschedule_interval * 1000)
         # Whoever is not told the outcome may try again: that must be safe.
-        for _ in range(scheduler._engine.world.random.choice([1, 20])):
-            process = scheduler._engine.world
+        for _ in range(scheduler._engine.runtime.random.choice([1, 20])):
+            process = scheduler._engine.runtime
             assert isinstance(process, Process)
             call = Call("assign", job.id, self.kernel.now, job.version, due, interval, process, self._owner(job.id))
             await self._do(call, scheduler.assign_task(job))
@@ -335,7 +335,7 @@ class Scenario:
             return [self.network.servers[request.instance].ask(request) for request in requests]
 
         try:
-            found = drive(audit(engine.layout, engine.options, engine.world, False, None), execute)
+            found = drive(audit(engine.layout, engine.options, engine.runtime, False, None), execute)
         except TopologyMismatch as error:
             # A server may have lost the very writes that created its partitions.
             return [] if any(loss.commands for loss in self.history.losses) else [f"verify: {error}"]

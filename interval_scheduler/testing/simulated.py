@@ -117,7 +117,7 @@ class SimulatedScheduler(Scheduler):
         """Every run so far, in the order they started."""
         given = load_options(options, fields)
         # More partitions would change nothing but the time it takes.
-        super().__init__(given, logger, world=self._process, partitions=len(given.instances))
+        super().__init__(given, logger, runtime=self._process, partitions=len(given.instances))
         for name in self._engine.endpoints:
             self._backends.append(Backend(f"memory://simulated-{secrets.token_hex(8)}"))
             self._network.servers[name] = SimulatedServer(self._kernel, name, self._backends[-1])
@@ -196,7 +196,7 @@ class SimulatedScheduler(Scheduler):
     def async_scheduler(self) -> AsyncScheduler:
         """An `AsyncScheduler` of the same time and the same tasks, to be used in `run` and in handlers."""
         if self._async is None:
-            self._async = AsyncScheduler(self._engine.options, world=self._process)
+            self._async = AsyncScheduler(self._engine.options, runtime=self._process)
         return self._async
 
     # -- executing ---------------------------------------------------------------------------------------------------

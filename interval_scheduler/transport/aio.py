@@ -287,7 +287,7 @@ class _Lane:
     def _hand_out(self, batch: Sequence[_Call], commands: Sequence[Command], replies: list[Reply]) -> None:
         for command in commands:
             self._scripts.add(command.script)
-        answers.learn(self._endpoint.continuity, self._run_id, commands, replies)
+        answers.learn(self._endpoint.loss_detector, self._run_id, commands, replies)
         start = 0
         for call in batch:
             end = start + len(call.commands)
@@ -427,20 +427,20 @@ class _Lane:
 
     async def _meet(self, connection: Any) -> Command | None:
         """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
-        if self._endpoint.continuity is None:
+        if self._endpoint.loss_detector is None:
             return None
         await connection.send_packed_command([answers.INFO], check_health=False)
         self._run_id, greeting = answers.met(self._endpoint, await response(connection))
         return greeting
 
     async def _greet(self, greeting: Command) -> None:
-        assert self._endpoint.continuity is not None
+        assert self._endpoint.loss_detector is not None
         answer: asyncio.Future[list[Reply]] = self._loop.create_future()
         await self._ask([_Call([greeting], partial(_resolve, answer))])
         [reply] = await answer
         if self._wire is None:
             raise reply  # a replica answered
-        self._endpoint.continuity.greeted(greeting, reply)
+        self._endpoint.loss_detector.greeted(greeting, reply)
 
     async def _lost(self) -> None:
         self._trust.lose(self._opened_at)

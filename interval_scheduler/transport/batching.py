@@ -43,7 +43,7 @@ class Assignment(asyncio.Future[bool]):
             self._steps.close()
 
 
-class Gathering:
+class Batcher:
     """The assignments of one loop turn, and who waits for them."""
 
     def __init__(self, transport: AsyncTransport) -> None:

@@ -138,7 +138,7 @@ class _Line:
                 for position in missing:
                     replies[position] = connection.read()
             replies = self._finished(replies, connection)
-        answers.learn(self._endpoint.continuity, connection.run_id, commands, replies)
+        answers.learn(self._endpoint.loss_detector, connection.run_id, commands, replies)
         return replies
 
     def _finished(self, replies: list[Any], connection: Link) -> list[Reply]:
@@ -183,7 +183,7 @@ class _Line:
             return self.execute([command])[0]
         if isinstance(reply, Exception):
             [reply] = self._finished([reply], connection)
-        answers.learn(self._endpoint.continuity, connection.run_id, [command], [reply])
+        answers.learn(self._endpoint.loss_detector, connection.run_id, [command], [reply])
         return reply
 
     def _lost(self, connection: Link) -> None:
@@ -228,18 +228,18 @@ class _Line:
 
     def _meet(self, connection: Any) -> tuple[str, Command | None]:
         """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
-        if self._endpoint.continuity is None:
+        if self._endpoint.loss_detector is None:
             return "", None
         connection.send_packed_command([answers.INFO], check_health=False)
         return answers.met(self._endpoint, response(connection))
 
     def _greet(self, connection: Link, greeting: Command) -> None:
-        assert self._endpoint.continuity is not None
+        assert self._endpoint.loss_detector is not None
         connection.send(answers.pack(greeting))
         [reply] = self._exchange([greeting], connection)
         if not connection.is_open:
             raise reply  # a replica answered
-        self._endpoint.continuity.greeted(greeting, reply)
+        self._endpoint.loss_detector.greeted(greeting, reply)
 
     def close(self) -> None:
         while self._idle:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..model.options import Instance
-from ..servers.data_loss import Continuity
+from ..servers.data_loss import LossDetector
 from ..servers.inspection import Inspection
 
 CONNECT_SECONDS = 2.0
@@ -30,7 +30,7 @@ class Endpoint:
 
     def __init__(self, instance: Instance) -> None:
         self.name = instance.name
-        self.continuity: Continuity | None = None
+        self.loss_detector: LossDetector | None = None
         """What has to be greeted over each new connection."""
         self.inspection: Inspection | None = None
         """What has to see each new connection."""

@@ -10,7 +10,7 @@ import hiredis
 from ..model.errors import PartitionUnavailable
 from ..protocol.commands import Command, Reply
 from ..protocol.scripts import Script
-from ..servers.data_loss import Continuity, run_id
+from ..servers.data_loss import LossDetector, run_id
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
@@ -83,20 +83,20 @@ def met(endpoint: Endpoint, info: object) -> tuple[str, Command | None]:
     if endpoint.inspection is not None:
         endpoint.inspection.connected(endpoint.name, info)
     run = run_id(info)
-    return run, None if endpoint.continuity is None else endpoint.continuity.connected(endpoint.name, run)
+    return run, None if endpoint.loss_detector is None else endpoint.loss_detector.connected(endpoint.name, run)
 
 
-def learn(continuity: Continuity | None, run: str, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+def learn(loss_detector: LossDetector | None, run: str, commands: Sequence[Command], replies: Sequence[Any]) -> None:
     """Notes how far the partitions of these replies have been written, by which run of their server."""
-    if continuity is None or not run:
+    if loss_detector is None or not run:
         return
     for command, reply in zip(commands, replies, strict=True):
         if type(reply) is not list:
             continue
         if type(reply[0]) is int:
-            continuity.learn(command.keys[0], run, reply[0])
+            loss_detector.learn(command.keys[0], run, reply[0])
         elif reply[0] == b"absent":
-            continuity.gone(command.keys[0])
+            loss_detector.gone(command.keys[0])
 
 
 def lost(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ..support.runtime import World
+from ..support.runtime import Runtime
 
 _LONGEST = 1.0
 _FIRST = 0.02
 
 
-class Pauses:
+class Backoff:
     """Exponential backoff, with jitter: a server in need is asked ever less often, and not by all workers at once.
 
     Not so rarely, though, that a lease of `lease_ms` could end between a few attempts that fail by chance, as where a
     connection breaks again and again.
     """
 
-    def __init__(self, world: World, lease_ms: int) -> None:
-        self._random = world.random
+    def __init__(self, runtime: Runtime, lease_ms: int) -> None:
+        self._random = runtime.random
         self._longest = min(_LONGEST, lease_ms / 1000 / 12)
         self._next = self._first = min(_FIRST, self._longest)
 

@@ -12,12 +12,12 @@ from ..protocol import commands, keys
 from ..protocol.commands import REFUSALS, Partition, Reply
 from ..protocol.scripts import script
 from ..support.cancellation import is_cancelled
-from ..support.runtime import World
-from .backoff import Pauses
+from ..support.runtime import Runtime
+from .backoff import Backoff
 from .roster import Roster
 from .server_clock import ServerClock
 from .settler import Execute
-from .timer import Waker
+from .timer import Timer
 
 CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""
@@ -44,7 +44,7 @@ class Claimer:
         partitions: Sequence[Partition],
         roster: Roster,
         execute: Execute,
-        world: World,
+        runtime: Runtime,
         log: Log,
         lease_ms: int,
         check_seconds: float,
@@ -64,7 +64,7 @@ class Claimer:
         self._partitions = {partition.number: partition for partition in partitions}
         self._roster = roster
         self._execute = execute
-        self._world = world
+        self._runtime = runtime
         self._log = log
         self._lease_ms = lease_ms
         self._check_seconds = check_seconds
@@ -88,7 +88,7 @@ class Claimer:
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
-        self._waker: Waker | None = None
+        self._timer: Timer | None = None
         self._awake = False
         self._behind = False
         self._stopping = False
@@ -134,31 +134,31 @@ class Claimer:
 
     async def run(self) -> None:
         """Claims until cancelled. No error ends it."""
-        self._waker = Waker(self.wake, self._world.kernel_timers)
+        self._timer = Timer(self.wake, self._runtime.kernel_timers)
         try:
             await self._run()
         finally:
-            self._waker.close()
+            self._timer.close()
 
     async def _run(self) -> None:
-        pauses = Pauses(self._world, self._lease_ms)
+        backoff = Backoff(self._runtime, self._lease_ms)
         while not self._stopping and not is_cancelled():
             try:
                 self._awake = False
-                if self._world.monotonic() >= self._next_look:
+                if self._runtime.monotonic() >= self._next_look:
                     await self._look()
                 elif ready := self._ready():
                     await self._claim(ready)
                     await asyncio.sleep(0)  # what was claimed begins, and what is short frees its slot
                 else:
                     await self._sleep(self._wake_time())
-                pauses.reset()
+                backoff.reset()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 self._report(self.instance, error)
                 self._next_look = 0.0
-                await asyncio.sleep(pauses.next())
+                await asyncio.sleep(backoff.next())
 
     async def _look(self) -> None:
         """Reads the next times of all partitions, in one command."""
@@ -167,16 +167,16 @@ class Claimer:
             self._next_look = _NEVER
             return
         self._hinted.clear()
-        sent = self._world.monotonic()
-        [reply] = await self._execute([commands.look(partitions, self._world.script_now(), forgets=True)], "claim")
+        sent = self._runtime.monotonic()
+        [reply] = await self._execute([commands.look(partitions, self._runtime.script_now(), forgets=True)], "claim")
         if isinstance(reply, PartitionUnavailable):
             raise reply
-        now = self._world.monotonic()
+        now = self._runtime.monotonic()
         self.server.learn(reply[1], sent, now)
         # Often enough to know every lease before it lapses; spread, so that workers started together do not look
         # together for ever.
-        pause = self._world.routine(min(self._check_seconds, self._lease_ms / 2000))
-        self._next_look = now + pause * self._world.random.uniform(0.8, 1)
+        pause = self._runtime.routine(min(self._check_seconds, self._lease_ms / 2000))
+        self._next_look = now + pause * self._runtime.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
             if due in (b"absent", b"moved"):
                 self._log.write("error", "a partition is gone", instance=self.instance, partition=partition.number)
@@ -213,7 +213,7 @@ class Claimer:
 
     def _ready(self) -> list[int]:
         """The partitions whose time has come, the longest overdue first."""
-        times, now = self._claim_times(), self.server.ms(self._world.monotonic())
+        times, now = self._claim_times(), self.server.ms(self._runtime.monotonic())
         if min(times.values(), default=_NEVER) > now:
             return []
         return [number for _, number in sorted((time, number) for number, time in times.items() if time <= now)]
@@ -225,10 +225,10 @@ class Claimer:
         until = min(until, self._next_look)
         if self._awake:
             return
-        assert self._waker is not None
+        assert self._timer is not None
         self._sleeper = asyncio.get_running_loop().create_future()
         self._rests()
-        self._waker.set(min(max(0.0, until - self._world.monotonic()), 3600.0))
+        self._timer.set(min(max(0.0, until - self._runtime.monotonic()), 3600.0))
         try:
             await self._sleeper
         finally:
@@ -251,13 +251,13 @@ class Claimer:
             partition = self._partitions[number]
             first = int(self._roster.rank(number) == 0)
             args = (limit, self._lease_ms, suspects, CLAIM_BYTES, first)
-            requests.append(partition.call("claim", self._world.script_now(), *args))
+            requests.append(partition.call("claim", self._runtime.script_now(), *args))
             self._blocked.discard(number)
             # Suspects run alone: only one partition of a round may give one.
             if suspects and self._is_lapsed(number):
                 suspects = 0
         self._hinted.clear()
-        sent = self.server.leave(self._world.monotonic())
+        sent = self.server.leave(self._runtime.monotonic())
         self._claiming = asyncio.get_running_loop().create_future()
         try:
             replies = await self._execute(requests, "claim")
@@ -268,7 +268,7 @@ class Claimer:
             # Whoever waits for this goes on in the next turn of the loop, when the replies were handed over.
             self._claiming.set_result(None)
             self._claiming = None
-        received = self._world.monotonic()
+        received = self._runtime.monotonic()
         failure: Exception | None = None
         for (number, limit), reply in zip(chosen, replies, strict=True):
             try:
@@ -298,7 +298,7 @@ class Claimer:
 
     def _is_lapsed(self, number: int) -> bool:
         lapse = self._lapse.get(number)
-        return lapse is not None and self.server.at(lapse) <= self._world.monotonic()
+        return lapse is not None and self.server.at(lapse) <= self._runtime.monotonic()
 
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots it did not need."""
@@ -330,7 +330,7 @@ class Claimer:
     async def _pass_on(self, ready: list[int]) -> None:
         """Every slot is taken and work is due: tells one other worker, who may have slots, now and then."""
         other = self._roster.other()
-        now = self._world.monotonic()
+        now = self._runtime.monotonic()
         number = ready[0]
         if other is None or now - self._nudged.get(number, 0.0) < _NUDGE_SECONDS:
             return

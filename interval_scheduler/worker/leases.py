@@ -16,9 +16,9 @@ from ..core.schedule import parse_duration
 from ..model.errors import PartitionUnavailable
 from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import Operation, batches, drive, drive_async
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport
-from .backoff import Pauses
+from .backoff import Backoff
 from .run import Run
 from .settler import Execute
 
@@ -32,7 +32,7 @@ class LeaseKeeper:
         self,
         instance: str,
         transport: BlockingTransport,
-        world: World,
+        runtime: Runtime,
         lease_ms: int,
         live: Callable[[], Iterable[Run]],
         lost: Callable[[Run], None],
@@ -42,14 +42,14 @@ class LeaseKeeper:
         `report(instance, error)` for what failed and is tried again."""
         self._instance = instance
         self._transport = transport
-        self._world = world
+        self._runtime = runtime
         self._lease_ms = lease_ms
         self._live = live
         self._lost = lost
         self._report = report
         # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
         self._pause = lease_ms / 1000 / 6
-        self._pauses = Pauses(world, lease_ms)
+        self._backoff = Backoff(runtime, lease_ms)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interval-scheduler-leases", daemon=True)
 
@@ -91,13 +91,13 @@ class LeaseKeeper:
 
     def _pause_after(self, renewed: bool) -> float:
         if renewed:
-            self._pauses.reset()
+            self._backoff.reset()
             return self._pause
-        return self._pauses.next()
+        return self._backoff.next()
 
     def _renewal(self) -> Operation[bool]:
         """Renews what has to be; False where some of it has to be tried again soon."""
-        horizon = self._world.monotonic() + self._lease_ms / 1000 * 2 / 3
+        horizon = self._runtime.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
         for run in self._live():
             if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
@@ -105,14 +105,14 @@ class LeaseKeeper:
         calls = [batch for runs in by_partition.values() for batch in batches(runs)]
         if not calls:
             return True
-        sent = self._world.monotonic()
+        sent = self._runtime.monotonic()
         replies = yield [self._command(batch, self._lease_ms) for batch in calls]
         for batch, reply in zip(calls, replies, strict=True):
             self._apply(batch, reply, sent + self._lease_ms / 1000)
         return not any(isinstance(reply, PartitionUnavailable) for reply in replies)
 
     def _apply(self, runs: Sequence[Run], reply: Reply, deadline: float) -> None:
-        now = self._world.monotonic()
+        now = self._runtime.monotonic()
         if isinstance(reply, PartitionUnavailable):
             # The lease counts from when it was last known to be ours. Once it is over, somebody else may run the task.
             gone = [run for run in runs if run.deadline <= now]
@@ -130,7 +130,7 @@ class LeaseKeeper:
         lease_ms = self._lease_ms
         if seconds is not None:
             lease_ms = parse_duration(seconds, "extend", "seconds", minimum_ms=1, maximum_ms=_LONGEST_LEASE_MS)
-        sent = self._world.monotonic()
+        sent = self._runtime.monotonic()
         [reply] = self._transport.execute([self._command([run], lease_ms)])
         if isinstance(reply, PartitionUnavailable):
             raise reply
@@ -144,4 +144,4 @@ class LeaseKeeper:
         args: list[Any] = []
         for run in runs:
             args += (run.raw_id, run.header.token)
-        return runs[0].partition.call("renew", self._world.script_now(), lease_ms, *args, repeatable=True)
+        return runs[0].partition.call("renew", self._runtime.script_now(), lease_ms, *args, repeatable=True)

@@ -14,7 +14,7 @@ from ..model.errors import PartitionUnavailable
 from ..protocol import commands
 from ..protocol.commands import Reply
 from ..support.cancellation import is_cancelled
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from .settler import Execute
 
 BEAT_SECONDS = 3.0
@@ -38,7 +38,7 @@ class Roster:
         master: str,
         namespace: str,
         execute: Execute,
-        world: World,
+        runtime: Runtime,
         changed: Callable[[], None],
         report: Callable[[str, Exception], None],
     ) -> None:
@@ -48,7 +48,7 @@ class Roster:
         self._master = master
         self._namespace = namespace
         self._execute = execute
-        self._world = world
+        self._runtime = runtime
         self._changed = changed
         self._report = report
         self._members: tuple[str, ...] = (worker,)
@@ -72,7 +72,7 @@ class Roster:
     def other(self) -> str | None:
         """Some other live worker."""
         others = [member for member in self._members if member != self._worker]
-        return self._world.random.choice(others) if others else None
+        return self._runtime.random.choice(others) if others else None
 
     async def beat(self) -> None:
         """Reports this worker alive once."""
@@ -81,10 +81,10 @@ class Roster:
     async def run(self) -> None:
         """Reports this worker alive until cancelled. No error ends it."""
         while not is_cancelled():
-            pause = self._world.routine(BEAT_SECONDS) * self._world.random.uniform(0.8, 1)
+            pause = self._runtime.routine(BEAT_SECONDS) * self._runtime.random.uniform(0.8, 1)
             try:
                 if await self._hears_news(pause):
-                    await asyncio.sleep(NEWS_SECONDS * len(self._members) * self._world.random.random())
+                    await asyncio.sleep(NEWS_SECONDS * len(self._members) * self._runtime.random.random())
                     self._news.clear()
                 await self.beat()
             except Exception as error:
@@ -105,7 +105,7 @@ class Roster:
         await self._send(0)
 
     async def _send(self, ttl_ms: int) -> Reply:
-        request = commands.workers(self._master, self._namespace, self._world.script_now(), self._worker, ttl_ms)
+        request = commands.workers(self._master, self._namespace, self._runtime.script_now(), self._worker, ttl_ms)
         [reply] = await self._execute([request], "main")
         return reply
 

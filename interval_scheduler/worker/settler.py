@@ -18,8 +18,8 @@ from ..model.errors import CorruptRecord, PartitionUnavailable
 from ..model.events import Log
 from ..protocol.commands import REFUSALS, Command, Partition, Reply
 from ..protocol.operation import batches
-from ..support.runtime import World
-from .backoff import Pauses
+from ..support.runtime import Runtime
+from .backoff import Backoff
 from .run import Run
 
 _WAIT_SECONDS = 0.02
@@ -38,7 +38,7 @@ class Settler:
     def __init__(
         self,
         execute: Execute,
-        world: World,
+        runtime: Runtime,
         log: Log,
         lease_ms: int,
         now_ms: Callable[[], int],
@@ -51,7 +51,7 @@ class Settler:
         `hint(partition, due_ms)` for the next of what runs again. While `is_behind()` there is more to claim, and
         somebody calls `flush` when that is over."""
         self._execute = execute
-        self._world = world
+        self._runtime = runtime
         self._log = log
         self._lease_ms = lease_ms
         self._now_ms = now_ms
@@ -59,7 +59,7 @@ class Settler:
         self._refused = refused
         self._hint = hint
         self._is_behind = is_behind
-        self._pauses = Pauses(world, lease_ms)
+        self._backoff = Backoff(runtime, lease_ms)
         self._queue: list[Run] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
@@ -96,9 +96,9 @@ class Settler:
                     again = batch
                 if again:
                     self._queue = again + self._queue
-                    await asyncio.sleep(self._pauses.next())
+                    await asyncio.sleep(self._backoff.next())
                 else:
-                    self._pauses.reset()
+                    self._backoff.reset()
         finally:
             self._task = None
             self._empty.set()
@@ -126,7 +126,7 @@ class Settler:
         assert run.outcome is not None
         if is_over(run.header, run.definition, run.outcome):
             return GONE
-        return settle(run, run.outcome, now, self._world.random.random())
+        return settle(run, run.outcome, now, self._runtime.random.random())
 
     def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], reply: Reply) -> None:
         records = iter(reply[3:])
@@ -172,7 +172,7 @@ class Settler:
                 args += (run.raw_id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
             else:
                 args += (run.raw_id, run.raw_header, new)
-        return chunk[0].partition.call("settle", self._world.script_now(), *args)
+        return chunk[0].partition.call("settle", self._runtime.script_now(), *args)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

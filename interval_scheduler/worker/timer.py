@@ -23,7 +23,7 @@ _LONG_SECONDS = 0.002
 _AHEAD_SECONDS = 0.0002
 
 
-class Waker:
+class Timer:
     """Calls back on the running loop after some time, set anew as often as wanted.
 
     By a timer of the kernel if `kernel_timers` and there is one, else by one of the loop.

@@ -30,7 +30,7 @@ from ..protocol.commands import Partition
 from ..protocol.topology import Layout
 from ..servers.monitor import Monitor
 from ..support.cancellation import cancel_all
-from ..support.runtime import World
+from ..support.runtime import Runtime
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
@@ -69,22 +69,22 @@ class Worker:
         monitor: Monitor,
         events: Events,
         log: Log,
-        world: World,
+        runtime: Runtime,
         handler: Handler,
         confirm: Confirm = "auto",
     ) -> None:
         check_handler(handler)
         if confirm not in ("auto", "manual"):
             raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{world.token()}"
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{runtime.random_id()}"
         self._layout = layout
         self._options = options
         self._monitor = monitor
         self._events = events
         self._log = log
-        self._world = world
+        self._runtime = runtime
         self._manual = confirm == "manual"
-        self._continuity = endpoints[layout.master].continuity
+        self._loss_detector = endpoints[layout.master].loss_detector
         self._transport = AsyncTransport(endpoints)
         self._lease_transport = BlockingTransport(endpoints, options.lease_ms / 1000 / 6)
         self._loop = asyncio.get_running_loop()
@@ -99,13 +99,19 @@ class Worker:
         self._tasks: list[asyncio.Task[Any]] = []
         self._idle = asyncio.Event()
         self._idle.set()
-        if not world.threads and not is_coroutine_function(handler):
+        if not runtime.threads and not is_coroutine_function(handler):
             handler = on_loop(handler)
         kind = CoroutineRunners if is_coroutine_function(handler) else ThreadRunners
         self._runner: Runner = kind(handler, self._started, self._ended)
         self._keepers = {name: self._keeper(name) for name in layout.instances}
         self._roster = Roster(
-            self.id, layout.master, layout.namespace, self._transport.execute, world, self._ranks_changed, self._failed
+            self.id,
+            layout.master,
+            layout.namespace,
+            self._transport.execute,
+            runtime,
+            self._ranks_changed,
+            self._failed,
         )
         self._claimers = {name: self._claimer(name) for name in layout.instances}
         self._settlers = {name: self._settler(name) for name in layout.instances}
@@ -115,7 +121,7 @@ class Worker:
         return LeaseKeeper(
             instance,
             self._lease_transport,
-            self._world,
+            self._runtime,
             self._options.lease_ms,
             self._live_runs,
             self._lease_lost,
@@ -135,7 +141,7 @@ class Worker:
             self._layout.of_instance(instance),
             self._roster,
             self._transport.execute,
-            self._world,
+            self._runtime,
             self._log,
             self._options.lease_ms,
             self._options.check_tasks_every_seconds,
@@ -151,10 +157,10 @@ class Worker:
         claimer = self._claimers[instance]
         return Settler(
             self._transport.execute,
-            self._world,
+            self._runtime,
             self._log,
             self._options.lease_ms,
-            lambda: int(self._world.script_now() or claimer.server.now_ms(self._world.monotonic())),
+            lambda: int(self._runtime.script_now() or claimer.server.now_ms(self._runtime.monotonic())),
             self._settled,
             self._refused,
             claimer.hint,
@@ -174,7 +180,7 @@ class Worker:
         await self._subscribe()
         self._tasks = [self._loop.create_task(claimer.run()) for claimer in self._claimers.values()]
         for keeper in self._keepers.values():
-            if self._world.threads:
+            if self._runtime.threads:
                 keeper.start()
             else:
                 self._tasks.append(self._loop.create_task(keeper.run(self._transport.execute)))
@@ -373,8 +379,8 @@ class Worker:
                 self._runner.submit(run)
         if self._active:
             self._idle.clear()
-        if token and self._continuity is not None:
-            self._continuity.learn_token(partition.number, token)
+        if token and self._loss_detector is not None:
+            self._loss_detector.learn_token(partition.number, token)
 
     def _report_unread(self, task_id: bytes, error: CorruptRecord) -> None:
         """What this version cannot read is put back as it is, for a worker that can, as in a rolling deploy."""
@@ -454,7 +460,7 @@ class Worker:
     # -- what handlers ask for, in their threads too -----------------------------------------------------------------
 
     def lease_deadline(self, run: Run) -> datetime:
-        return datetime.fromtimestamp(self._world.time() + run.deadline - self._world.monotonic(), UTC)
+        return datetime.fromtimestamp(self._runtime.time() + run.deadline - self._runtime.monotonic(), UTC)
 
     def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
         return self._keepers[run.partition.instance].extend(run, seconds)
@@ -467,10 +473,10 @@ class Worker:
             )
         if task_id_of(task) != run.raw_id:
             raise InvalidTask(type(task).__name__, "id", f"is not that of the run, {run.task_id!r}", "keep the id")
-        now = int(self._world.script_now() or math.ceil(self._world.time() * 1000))
+        now = int(self._runtime.script_now() or math.ceil(self._runtime.time() * 1000))
         _, when, delay, body = prepare(task, self._options.max_payload_bytes, lambda: now)
         slot = int(when[1:] or now)
-        return Successor(slot, slot + int(delay or 0), self._world.token(), body)
+        return Successor(slot, slot + int(delay or 0), self._runtime.random_id(), body)
 
     def _failed(self, instance: str, error: Exception) -> None:
         if not isinstance(error, PartitionUnavailable):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from interval_scheduler.doctor import Finding
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport.endpoint import Endpoint
 
 
@@ -22,8 +22,8 @@ def message(findings: list[Finding], check: str) -> str:
     )
 
 
-class Altered(World):
-    """A world in which the answers of servers to INFO and TIME are changed on their way, per instance."""
+class Altered(Runtime):
+    """A runtime in which the answers of servers to INFO and TIME are changed on their way, per instance."""
 
     def __init__(self, **change: Callable[[Any], Any]) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ import redis
 from interval_scheduler import InvalidOptions, Retry, Scheduler
 from interval_scheduler.doctor import diagnose
 from interval_scheduler.protocol.scripts import script
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from tests.integration.conftest import storage
 from tests.integration.diagnosis import Altered, as_redis_6_0, message, minutes_ahead, not_ok
 from tests.keyspace import contents
@@ -117,7 +117,7 @@ def test_a_replica(own_servers: list[RedisServer]) -> None:
     assert "READONLY" in message(findings, "role")
 
 
-class Shifted(World):
+class Shifted(Runtime):
     """A machine whose clock is wrong."""
 
     def __init__(self, seconds: float) -> None:
@@ -130,7 +130,7 @@ class Shifted(World):
 
 @pytest.mark.parametrize(("seconds", "level"), [(0.5, "ok"), (-5.0, "warning"), (300.0, "error")])
 def test_clock(server: RedisServer, admin: Any, seconds: float, level: str) -> None:
-    findings = diagnose(server.url, world=Shifted(seconds))
+    findings = diagnose(server.url, runtime=Shifted(seconds))
     assert not_ok(findings) == ([] if level == "ok" else [(level, "clock")])
     [clock] = [finding.message for finding in findings if finding.check == "clock"]
     assert f"{abs(seconds):.1f}" in clock
@@ -138,8 +138,8 @@ def test_clock(server: RedisServer, admin: Any, seconds: float, level: str) -> N
 
 
 def test_an_old_version_and_a_clock_apart_are_diagnosed(own_servers: list[RedisServer]) -> None:
-    world = Altered(**{"redis-0": as_redis_6_0, "redis-1": minutes_ahead})
-    findings = diagnose({"storage": storage(own_servers)}, world=world)
+    runtime = Altered(**{"redis-0": as_redis_6_0, "redis-1": minutes_ahead})
+    findings = diagnose({"storage": storage(own_servers)}, runtime=runtime)
     assert [(f.instance, f.level, f.check) for f in findings if f.level != "ok"] == [
         ("redis-0", "error", "version"),
         ("redis-0", "warning", "scripts"),

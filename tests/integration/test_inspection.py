@@ -94,8 +94,8 @@ async def test_an_old_version_is_refused_at_the_start(
             first.start_task_accept()
     before = contents(own_servers[int(old[-1])])
     logger = Lines()
-    world = Altered(**{old: as_redis_6_0})
-    scheduler = Uniform(kind({"storage": storage(own_servers)}, logger, world=world))
+    runtime = Altered(**{old: as_redis_6_0})
+    scheduler = Uniform(kind({"storage": storage(own_servers)}, logger, runtime=runtime))
     with pytest.raises(UnsuitableServer, match=rf"{old}.* Redis 6\.0\.16 lacks commands .*upgrade to Redis 6\.2"):
         await scheduler.start_task_accept()
     with pytest.raises(UnsuitableServer):

@@ -31,7 +31,7 @@ from interval_scheduler.protocol.commands import REFUSALS, Partition
 from interval_scheduler.protocol.operation import drive
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import join
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
 from tests.property.reference import Model
@@ -46,7 +46,7 @@ TIMES = st.none() | st.integers(-3000, 8000)
 INTERVALS = st.none() | st.sampled_from([1, 700, 1000, 2500, 60_000])
 
 
-class ManualWorld(World):
+class ManualWorld(Runtime):
     """A server time that moves only when told to; waits on this side go on in real time.
 
     `now_ms` is the time, in ms since the epoch, that every script takes for its server's.
@@ -70,15 +70,15 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.world = ManualWorld(START)
+        self.runtime = ManualWorld(START)
         fields = {"namespace": f"machine-{secrets.token_hex(6)}", "partitions": 1, "lease_seconds": LEASE / 1000}
         options = load_options(self.url, {**fields, "task_interval_seconds": WIDTH / 1000}, {})
         self.endpoint = Endpoint(options.instances[0])
         self.transport = BlockingTransport({self.endpoint.name: self.endpoint})
-        layout = drive(join(options, self.world.script_now()), self.transport.execute)
+        layout = drive(join(options, self.runtime.script_now()), self.transport.execute)
         self.home: Partition = layout.partitions[0]
         self.prefix = self.home.meta.removesuffix("meta").encode()
-        self.operations = Operations(layout, options, self.world)
+        self.operations = Operations(layout, options, self.runtime)
         pool = self.endpoint.connection_pool(asynchronous=False)
         self.client: Any = redis.Redis(connection_pool=pool)
         self.model = Model()
@@ -97,7 +97,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(task_id=IDS, when=TIMES, interval=INTERVALS, payload=st.sampled_from(["one", "two"]))
     def assign(self, task_id: str, when: int | None, interval: int | None, payload: str) -> None:
-        time = None if when is None else self.world.now_ms + when
+        time = None if when is None else self.runtime.now_ms + when
         job = Job(
             task_id,
             None if time is None else time / 1000,
@@ -106,7 +106,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             retry=Retry(max_retries=1, backoff=1, jitter=0),
         )
         created = drive(self.operations.assign_task(job), self.transport.execute)
-        assert created == self.model.assign(task_id, time, payload, interval, self.world.now_ms, self.revision(task_id))
+        assert created == self.model.assign(
+            task_id, time, payload, interval, self.runtime.now_ms, self.revision(task_id)
+        )
 
     @rule(task_id=IDS)
     def remove(self, task_id: str) -> None:
@@ -116,31 +118,31 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(task_id=IDS, delay=st.integers(0, 8000))
     def reschedule(self, task_id: str, delay: int) -> None:
         moved = drive(self.operations.reschedule_task(task_id, delay / 1000, None), self.transport.execute)
-        assert moved == self.model.reschedule(task_id, self.world.now_ms + delay, self.revision(task_id))
+        assert moved == self.model.reschedule(task_id, self.runtime.now_ms + delay, self.revision(task_id))
 
     @rule(task_id=IDS)
     def run_now(self, task_id: str) -> None:
         asked = drive(self.operations.run_task_now(task_id), self.transport.execute)
-        assert asked == self.model.run_now(task_id, self.world.now_ms, self.revision(task_id))
+        assert asked == self.model.run_now(task_id, self.runtime.now_ms, self.revision(task_id))
 
     @rule(limit=st.integers(1, 5), suspects=st.integers(0, 2))
     def claim(self, limit: int, suspects: int) -> None:
         reply = self.call("claim", limit, LEASE, suspects, 1 << 20, 1)
         claimed = dict(zip(reply[4::2], reply[5::2], strict=True))
-        expected = self.model.claim(limit, suspects, self.world.now_ms, LEASE)
+        expected = self.model.claim(limit, suspects, self.runtime.now_ms, LEASE)
         assert [task_id.decode() for task_id in claimed] == expected
-        [look] = self.transport.execute([commands.look([self.home], self.world.script_now())])
+        [look] = self.transport.execute([commands.look([self.home], self.runtime.script_now())])
         assert reply[2:4] == look[2:4], "a claim tells the same next times as one who looks"
         for raw_id, record in claimed.items():
             task_id = raw_id.decode()
             header, body = split_record(record)
             parsed, definition = parse_header(header), decode_body(body)
             assert parsed.token > self.highest_token, "tokens only grow"
-            assert parsed.due <= self.world.now_ms, "never early"
+            assert parsed.due <= self.runtime.now_ms, "never early"
             self.highest_token = parsed.token
             self.model.tasks[task_id].change(token=parsed.token)
             self.live[task_id, parsed.token] = Live(
-                task_id, parsed, definition, parsed.grid, self.world.now_ms, definition.schedule is not None
+                task_id, parsed, definition, parsed.grid, self.runtime.now_ms, definition.schedule is not None
             )
 
     @precondition(lambda self: self.live)
@@ -149,7 +151,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.live)))
         live = self.live.pop(key)
         while True:
-            settlement = settle(live, Outcome(end, "failed"), self.world.now_ms, 0.5)
+            settlement = settle(live, Outcome(end, "failed"), self.runtime.now_ms, 0.5)
             new = b"" if settlement.header is None else settlement.header.encode()
             args = (live.task_id.encode(), live.header.encode(), b"+" + new, settlement.body, settlement.dead)
             reply = self.call("settle", LEASE, *args)
@@ -164,7 +166,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert entry.header.encode() == live.header.encode()
                 self.model.settle(live.task_id, settlement.header, bool(settlement.dead))
                 if settlement.header is not None and settlement.header.state == RUNNING:
-                    entry.deadline = self.world.now_ms + LEASE
+                    entry.deadline = self.runtime.now_ms + LEASE
                 return
             raw, body = split_record(reply[3])
             live = Live(
@@ -181,7 +183,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         owns = entry is not None and entry.state == RUNNING and entry.header.token == token
         assert reply[2] == (b"1" if owns else b"0")
         if entry is not None and owns:
-            entry.deadline = max(entry.deadline, self.world.now_ms + LEASE)
+            entry.deadline = max(entry.deadline, self.runtime.now_ms + LEASE)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -196,7 +198,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(milliseconds=st.sampled_from([1, 500, 1000, 2500, LEASE, 60_000]))
     def advance(self, milliseconds: int) -> None:
-        self.world.advance(milliseconds)
+        self.runtime.advance(milliseconds)
 
     @rule()
     def clear(self) -> None:
@@ -261,7 +263,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         return {member: int(score) for member, score in entries}
 
     def call(self, name: str, *args: Any) -> list[Any]:
-        [reply] = self.transport.execute([self.home.call(name, self.world.script_now(), *args)])
+        [reply] = self.transport.execute([self.home.call(name, self.runtime.script_now(), *args)])
         assert isinstance(reply, list), reply
         assert reply[0] not in REFUSALS, reply
         return reply

@@ -20,7 +20,7 @@ from interval_scheduler.protocol.commands import REFUSALS, Partition
 from interval_scheduler.protocol.operation import BATCH_TASKS, drive
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import join
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
 from tests.keyspace import contents
@@ -45,7 +45,7 @@ class Namespace:
         self.transport = BlockingTransport({endpoint.name: endpoint})
         layout = drive(join(options, ""), self.transport.execute)
         self.home = layout.partitions[0]
-        self.operations = Operations(layout, options, World())
+        self.operations = Operations(layout, options, Runtime())
 
     def call(self, script: str, *args: Any, home: Partition | None = None) -> Any:
         [reply] = self.transport.execute([(home or self.home).call(script, "", *args)])

@@ -10,7 +10,7 @@ from interval_scheduler.protocol.commands import Partition
 from interval_scheduler.protocol.operation import BATCH_TASKS
 from interval_scheduler.protocol.tasks import BATCH_BYTES, Operations
 from interval_scheduler.protocol.topology import Layout
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport import replies as answers
 
 
@@ -27,7 +27,7 @@ from interval_scheduler.transport import replies as answers
 )
 def test_calls_are_bounded_and_carry_every_task_once(count: int, id_bytes: int, body_bytes: int) -> None:
     layout = Layout("n", "a", (Partition(0, "a", "{n:0}:meta"),))
-    operations = Operations(layout, Options(), World())
+    operations = Operations(layout, Options(), Runtime())
     tasks: list[Prepared] = [(b"%0*d" % (id_bytes, n), "=1700000000000", "", b"x" * body_bytes) for n in range(count)]
     calls = operations.assign_calls(tasks)
     assert [task_id for _, ids in calls for task_id in ids] == [task[0] for task in tasks]

@@ -8,7 +8,7 @@ from typing import Any
 
 from interval_scheduler.model.events import Log
 from interval_scheduler.protocol.commands import Command, Partition
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.worker.claimer import Claimer
 from interval_scheduler.worker.roster import Roster
 from tests.tasks import eventually
@@ -28,15 +28,15 @@ async def claimer_with(
         asked.extend(command.script.name for command in commands)
         return [await answer(command) for command in commands]
 
-    world = World()
-    roster = Roster("me", "redis", "ns", execute, world, lambda: None, lambda *_: None)
+    runtime = Runtime()
+    roster = Roster("me", "redis", "ns", execute, runtime, lambda: None, lambda *_: None)
     made = Claimer(
         "redis",
         "ns",
         [Partition(number, "redis", f"{{ns:{number}}}:meta") for number in range(partitions)],
         roster,
         execute,
-        world,
+        runtime,
         Log(),
         1000,
         60.0,

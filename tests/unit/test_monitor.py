@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from interval_scheduler.servers.monitor import _Listener
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 
 
 class SlowPubSub:
@@ -44,7 +44,7 @@ class Endpoint:
 async def test_channels_asked_for_while_the_connection_is_made_are_heard() -> None:
     """A worker that started just then heard no hint until the next reconnect, and found its tasks seconds late."""
     pubsub = SlowPubSub()
-    listener = _Listener(Endpoint(pubsub), "base", World())  # type: ignore[arg-type]
+    listener = _Listener(Endpoint(pubsub), "base", Runtime())  # type: ignore[arg-type]
     connecting = asyncio.create_task(listener.connect())
     await pubsub.asked.wait()
     await listener.set_channels({"hints", "mine"})

@@ -13,7 +13,7 @@ from interval_scheduler.core.record import parse_header
 from interval_scheduler.core.settlement import End, Outcome
 from interval_scheduler.model.events import Log
 from interval_scheduler.protocol.commands import Command, Partition
-from interval_scheduler.support.runtime import World
+from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.worker.run import Run
 from interval_scheduler.worker.settler import Settler
 from tests.tasks import eventually
@@ -32,10 +32,10 @@ class Reports:
         self.behind = behind
         self.sizes: list[int] = []
         self.settled: list[str] = []
-        world, log = World(), Log()
+        runtime, log = Runtime(), Log()
         self.settler = Settler(
             self._execute,
-            world,
+            runtime,
             log,
             1000,
             lambda: 1000,

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from interval_scheduler.worker import timer as waker
-from interval_scheduler.worker.timer import Waker
+from interval_scheduler.worker.timer import Timer
 from tests.tasks import eventually
 
 
@@ -27,7 +27,7 @@ def kernel_timers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 async def test_fires_at_its_time_and_not_before(kernel_timers: bool) -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
+    timer = Timer(lambda: fired.append(time.monotonic()), kernel_timers)
     for seconds in (0.0, 0.02, 0.000001):
         fired.clear()
         begin = time.monotonic()
@@ -41,7 +41,7 @@ async def test_fires_at_its_time_and_not_before(kernel_timers: bool) -> None:
 
 async def test_set_anew_forgets_the_time_before(kernel_timers: bool) -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
+    timer = Timer(lambda: fired.append(time.monotonic()), kernel_timers)
     timer.set(3600)
     timer.set(0.01)
     await eventually(lambda: fired)
@@ -58,7 +58,7 @@ async def test_set_anew_forgets_the_time_before(kernel_timers: bool) -> None:
 async def test_closed_it_fires_no_more_and_keeps_no_descriptor(kernel_timers: bool) -> None:
     fired: list[float] = []
     before = os.listdir("/proc/self/fd")
-    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers)
+    timer = Timer(lambda: fired.append(time.monotonic()), kernel_timers)
     timer.set(0.01)
     timer.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
@@ -70,7 +70,7 @@ async def test_closed_it_fires_no_more_and_keeps_no_descriptor(kernel_timers: bo
 
 async def test_a_forked_process_leaves_the_timer_of_its_parent_alone() -> None:
     fired: list[float] = []
-    timer = Waker(lambda: fired.append(time.monotonic()), kernel_timers=True)
+    timer = Timer(lambda: fired.append(time.monotonic()), kernel_timers=True)
     timer.set(0.3)
 
     def child() -> None:

@@ -13,7 +13,7 @@ from interval_scheduler import PartitionUnavailable
 from interval_scheduler.model.options import Instance
 from interval_scheduler.protocol.commands import Command, Partition
 from interval_scheduler.protocol.scripts import script
-from interval_scheduler.servers.data_loss import Continuity
+from interval_scheduler.servers.data_loss import LossDetector
 from interval_scheduler.transport.aio import AsyncTransport
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
@@ -65,8 +65,8 @@ class Peer:
     def endpoint(self, *, greets: bool = False) -> Endpoint:
         endpoint = Endpoint(Instance("peer", "redis", {"host": "127.0.0.1", "port": self.port}))
         if greets:
-            endpoint.continuity = Continuity(lambda *_: None)
-            endpoint.continuity.watch([Partition(0, "peer", "{x:0}:meta")])
+            endpoint.loss_detector = LossDetector(lambda *_: None)
+            endpoint.loss_detector.watch([Partition(0, "peer", "{x:0}:meta")])
         return endpoint
 
 
