@@ -12,7 +12,6 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .async_scheduler import AsyncScheduler as AsyncScheduler
-    from .core.schedule import Cron as Cron
     from .model.errors import AlreadyExecuting as AlreadyExecuting
     from .model.errors import AssignFailed as AssignFailed
     from .model.errors import CorruptRecord as CorruptRecord
@@ -32,17 +31,18 @@ if TYPE_CHECKING:
     from .model.errors import TaskChanged as TaskChanged
     from .model.errors import TopologyMismatch as TopologyMismatch
     from .model.errors import UnsuitableServer as UnsuitableServer
+    from .model.events import Event as Event
     from .model.locks import AsyncLock as AsyncLock
     from .model.locks import Lock as Lock
     from .model.options import Options as Options
     from .model.options import StorageOptions as StorageOptions
+    from .model.results import AssignResult as AssignResult
+    from .model.results import DeadTask as DeadTask
+    from .model.results import PartitionStats as PartitionStats
+    from .model.results import ScheduledTask as ScheduledTask
+    from .model.results import Stats as Stats
     from .model.retry import Retry as Retry
-    from .model.task import AssignResult as AssignResult
-    from .model.task import DeadTask as DeadTask
-    from .model.task import Event as Event
-    from .model.task import PartitionStats as PartitionStats
-    from .model.task import ScheduledTask as ScheduledTask
-    from .model.task import Stats as Stats
+    from .model.schedule import Cron as Cron
     from .model.task import Task as Task
     from .protocol.audit import Audit as Audit
     from .protocol.audit import Problem as Problem
@@ -75,18 +75,12 @@ _HOMES = {
         "UnsuitableServer",
     ),
     "model.locks": ("AsyncLock", "Lock"),
-    "model.task": (
-        "AssignResult",
-        "DeadTask",
-        "Event",
-        "PartitionStats",
-        "ScheduledTask",
-        "Stats",
-        "Task",
-    ),
+    "model.events": ("Event",),
+    "model.results": ("AssignResult", "DeadTask", "PartitionStats", "ScheduledTask", "Stats"),
+    "model.task": ("Task",),
     "model.options": ("Options", "StorageOptions"),
     "model.retry": ("Retry",),
-    "core.schedule": ("Cron",),
+    "model.schedule": ("Cron",),
     "scheduler": ("Scheduler",),
     "worker.run": ("Execution", "current_execution"),
 }

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .model.errors import AlreadyExecuting, LockNotAcquired
 from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
-from .model.task import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
+from .model.task import Task
 from .protocol.operation import Operation, drive_async
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .core.schedule import CENTURY_MS, YEAR_MS, parse_duration
 from .model.errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
-from .model.options import Options, load_options
+from .model.options import Options, check_logger, load_options
 from .model.retry import Retry
 from .model.task import Task
+from .model.times import CENTURY_MS, YEAR_MS, parse_duration
 
 if TYPE_CHECKING:
     from .support.runtime import Runtime
@@ -40,6 +40,7 @@ class BaseScheduler(ABC):
         # Most of what a scheduler consists of comes with the first one, so that importing the names stays quick.
         from .engine import Engine
 
+        check_logger(logger)
         self._engine = Engine(load_options(options, fields), logger, runtime)
         self._accepting = False
         self._closed = False

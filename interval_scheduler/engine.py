@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .model.errors import AlreadyExecuting
-from .model.events import Events, Health, Log
+from .model.events import Event, Events
 from .model.options import Options
-from .model.task import Event
 from .protocol import commands
 from .protocol.tasks import Operations
 from .protocol.topology import Layout
 from .servers.data_loss import LossDetector
+from .servers.health import Health
 from .servers.inspection import Inspection
 from .servers.monitor import Monitor
+from .support.log import Log
 from .support.runtime import Runtime
 from .transport.aio import AsyncTransport
 from .transport.endpoint import Endpoint

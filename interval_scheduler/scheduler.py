@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
 from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
-from .model.task import AssignResult, DeadTask, ScheduledTask, Stats, Task
+from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
+from .model.task import Task
 from .protocol.operation import Operation, drive
 
 if TYPE_CHECKING:
-    from .model.events import Log
     from .protocol.audit import Audit
     from .protocol.tasks import Operations
+    from .support.log import Log
     from .support.runtime import Runtime
     from .worker.handlers import Handler
     from .worker.worker import Confirm

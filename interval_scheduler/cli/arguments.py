@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..model.options import ENVIRONMENT, Options, named_instance
+from ..model.instances import named_instance
+from ..model.options import ENVIRONMENT, Options
 
 DEFAULTS = Options()
 

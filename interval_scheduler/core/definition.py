@@ -12,19 +12,11 @@ from typing import Any
 
 from ..model.errors import CorruptRecord, InvalidTask
 from ..model.retry import Retry
+from ..model.schedule import Cron, Interval, Schedule, parse_interval
 from ..model.task import Delivery, Misfire, Task
+from ..model.times import YEAR_MS, parse_duration, parse_execute_on
 from .codec import encode_payload, join_body, pack, unpack
-from .schedule import (
-    YEAR_MS,
-    Cron,
-    Interval,
-    Schedule,
-    jitter_ms,
-    next_slot,
-    parse_duration,
-    parse_execute_on,
-    parse_interval,
-)
+from .schedule import jitter_ms, next_slot
 
 MAX_ID_BYTES = 1024
 _ID_FIX = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"

@@ -1,4 +1,4 @@
-"""Schedules: when a task is due, and when it is due next. All times are whole milliseconds since the epoch, in UTC.
+"""The slots of schedules: when a task is due, and when it is due next. All times are whole ms since 1970, in UTC.
 
 cronsim reads cron expressions and knows which days match. Times of day and day-light saving are worked out here: its
 own search counts real hours, so after a change of 30 minutes (Lord Howe) it starts a matching hour in its middle, at
@@ -9,82 +9,18 @@ every day has 24 hours, and each match is then placed on the real time line.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from ..model.errors import InvalidTask
+from ..model.cron_plan import DAY_SECONDS, Plan, plan_of, zone_of
+from ..model.schedule import Cron, Interval, Schedule
+from ..model.times import MAX_MS
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-MAX_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, the last one a datetime can tell."""
-YEAR_MS = 365 * 86_400_000
-CENTURY_MS = 100 * YEAR_MS
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY = _EPOCH.toordinal()
-_DAY = 86_400
-# Every date that exists comes within 40 years on every day of the week (29 February over the year 2100).
-_HORIZON_DAYS = 50 * 366
 _LONGEST_EXPRESSION = 1000
-_DURATION = "use seconds as a number, or a timedelta"
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A fixed grid: every slot is `milliseconds` (1 to 100 years of them) after the one before.
-
-    Raises:
-        InvalidTask: outside these bounds.
-    """
-
-    milliseconds: int
-
-    def __post_init__(self) -> None:
-        if type(self.milliseconds) is not int or not 1 <= self.milliseconds <= CENTURY_MS:
-            raise InvalidTask("Interval", "milliseconds", f"is {shown(self.milliseconds)}", f"use 1 to {CENTURY_MS:,}")
-
-
-@dataclass(frozen=True, init=False)
-class Cron:
-    """A cron expression of five fields (or six, with seconds first) in a time zone, by name or as a ZoneInfo.
-
-    Ranges, steps, lists, names, ``L``, ``LW`` and ``#`` as in cronsim. Matches follow the wall clock of the zone as
-    Debian's cron does. A job whose hour, minute and second do not begin with ``*`` runs once per match of the wall
-    clock: right after the change where day-light saving skips its time, the first time where it comes twice. Other
-    jobs follow real time: they do not run at times that are skipped, and run in both passes of a repeated hour.
-
-    Raises:
-        InvalidTask: for an expression that is wrong or never matches, and for an unknown zone.
-    """
-
-    expression: str
-    tz: str
-
-    def __init__(self, expression: str, tz: str | ZoneInfo = "UTC") -> None:
-        if not isinstance(expression, str) or len(expression) > _LONGEST_EXPRESSION:
-            rule = f"must be a str of at most {_LONGEST_EXPRESSION:,} characters"
-            raise InvalidTask("Cron", "expression", rule, 'write it like Cron("*/5 * * * *")')
-        # Time zones are loaded with the first Cron, not with the package.
-        from zoneinfo import ZoneInfo
-
-        name: Any = tz.key if isinstance(tz, ZoneInfo) else tz
-        try:
-            _zone(name)
-        except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError and more for bad keys
-            fix = 'use an IANA name such as "Europe/Paris" (and install tzdata where the system has none)'
-            raise InvalidTask("Cron", "tz", f"{shown(tz)} is not a known time zone", fix) from error
-        _plan(expression)
-        object.__setattr__(self, "expression", expression)
-        object.__setattr__(self, "tz", name)
-
-
-Schedule = Interval | Cron
 
 
 def next_slot(schedule: Schedule, slot: int) -> int:
@@ -145,17 +81,17 @@ def _latest_match(cron: Cron, low: int, high: int, span: int) -> int | None:
 
 def _next_match(cron: Cron, after: int) -> int:
     """The first match strictly after a time; past the year 9999, where there is none, MAX_MS or `after` + 1."""
-    plan = _plan(cron.expression)
+    plan = plan_of(cron.expression)
     search = _once_each if plan.fixed else _in_real_time
     try:
         # Matches are whole seconds: one is after a time where it is after the second which that time is in.
-        seconds = plan.after(after // 1000) if cron.tz == "UTC" else search(plan, _zone(cron.tz), after // 1000)
+        seconds = plan.after(after // 1000) if cron.tz == "UTC" else search(plan, zone_of(cron.tz), after // 1000)
     except (OverflowError, ValueError):  # the calendar of datetime ends
         seconds = None
     return max(MAX_MS, after + 1) if seconds is None else seconds * 1000
 
 
-def _once_each(plan: _Plan, zone: ZoneInfo, after: int) -> int | None:
+def _once_each(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
     """The next run where each match of the wall clock runs once, as Debian's cron does with fixed times.
 
     Later matches never run earlier, so that all up to the present reading of the wall clock are past.
@@ -170,7 +106,7 @@ def _once_each(plan: _Plan, zone: ZoneInfo, after: int) -> int | None:
     return None
 
 
-def _in_real_time(plan: _Plan, zone: ZoneInfo, after: int) -> int | None:
+def _in_real_time(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
     """The next moment at which the wall clock shows a match."""
     now = after + _offset(zone, after)
     run = None
@@ -221,91 +157,7 @@ def _end_of_gap(zone: ZoneInfo, low: int, high: int) -> int:
 
 def _seconds(offset: timedelta | None) -> int:
     assert offset is not None
-    return offset.days * _DAY + offset.seconds
-
-
-@dataclass(slots=True, eq=False)
-class _Plan:
-    """An expression taken apart. Times are seconds of the wall clock since 1970, as if there were no time zones."""
-
-    match_day: Callable[[date], bool]
-    months: frozenset[int]
-    hours: tuple[int, ...]
-    minutes: tuple[int, ...]
-    seconds: tuple[int, ...]
-    fixed: bool
-
-    def after(self, wall: int) -> int | None:
-        """The first match after a time; None where there is none in the next fifty years."""
-        day, second = divmod(wall + 1, _DAY)
-        today = date.fromordinal(_EPOCH_DAY + day)
-        if today.month in self.months and self.match_day(today):
-            time = self._time(second)
-            if time is not None:
-                return day * _DAY + time
-        found = self._day(day + 1)
-        return None if found is None else found * _DAY + self._at(self.hours[0], self.minutes[0])
-
-    def _time(self, second: int) -> int | None:
-        """The first time of a day from `second` on."""
-        hour, rest = divmod(second, 3600)
-        minute, rest = divmod(rest, 60)
-        if hour in self.hours:
-            place = bisect_left(self.seconds, rest)
-            if minute in self.minutes and place < len(self.seconds):
-                return hour * 3600 + minute * 60 + self.seconds[place]
-            place = bisect_right(self.minutes, minute)
-            if place < len(self.minutes):
-                return self._at(hour, self.minutes[place])
-        place = bisect_right(self.hours, hour)
-        return self._at(self.hours[place], self.minutes[0]) if place < len(self.hours) else None
-
-    def _at(self, hour: int, minute: int) -> int:
-        return hour * 3600 + minute * 60 + self.seconds[0]
-
-    def _day(self, day: int) -> int | None:
-        """The first matching day from a day on, in days since 1970."""
-        end = day + _HORIZON_DAYS
-        while day < end:
-            today = date.fromordinal(_EPOCH_DAY + day)
-            if today.month not in self.months:
-                day = (today.replace(day=1) + timedelta(days=32)).replace(day=1).toordinal() - _EPOCH_DAY
-            elif self.match_day(today):
-                return day
-            else:
-                day += 1
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _plan(expression: str) -> _Plan:
-    """Reads an expression.
-
-    Raises:
-        InvalidTask: where it is wrong or never matches.
-    """
-    from cronsim import CronSim, CronSimError
-
-    try:
-        parsed: Any = CronSim(expression, datetime(2022, 1, 1))
-    except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
-        fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
-        raise InvalidTask("Cron", "expression", f"{shown(expression)} is wrong: {error}", fix) from error
-    # cronsim 2.6 knows no seconds.
-    fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
-    hours, minutes, seconds = (tuple(sorted(field)) for field in fields)
-    fixed = not any(part.startswith("*") for part in parsed.parts[:-3])
-    plan = _Plan(parsed.match_day, frozenset(parsed.months), hours, minutes, seconds, fixed)
-    if plan.after(19_000 * _DAY) is None:
-        raise InvalidTask("Cron", "expression", f"{shown(expression)} never matches", "use a date that exists")
-    return plan
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(name)
+    return offset.days * DAY_SECONDS + offset.seconds
 
 
 def jitter_ms(task_id: str, jitter: int, gap: int) -> int:
@@ -317,103 +169,3 @@ def jitter_ms(task_id: str, jitter: int, gap: int) -> int:
 
     digest = blake2b(task_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % (span + 1)
-
-
-def parse_interval(value: object, owner: str) -> Schedule | None:
-    """``Task.reschedule_interval`` as a schedule; None runs once.
-
-    Raises:
-        InvalidTask: for anything but seconds (1 ms to a century, rounded to 1 ms), a timedelta or a Cron.
-    """
-    if value is None or isinstance(value, Cron | Interval):
-        return value
-    if isinstance(value, str):
-        cron = shown(value) if len(value.split()) in (5, 6) else '"*/5 * * * *"'
-        fix = f"use Cron({cron}) for a cron expression, or seconds as a number, or a timedelta"
-        raise InvalidTask(owner, "reschedule_interval", f"is the str {shown(value)}", fix)
-    return Interval(parse_duration(value, owner, "reschedule_interval", minimum_ms=1, maximum_ms=CENTURY_MS))
-
-
-def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
-    """Seconds or a timedelta as ms, rounded to the nearest.
-
-    Raises:
-        InvalidTask: for other types, and outside the bounds.
-    """
-    if isinstance(value, timedelta):
-        milliseconds = round(value / timedelta(milliseconds=1))
-        negative = value < timedelta(0)
-    else:
-        milliseconds = round(_finite(value, owner, field, _DURATION) * 1000)
-        negative = value < 0
-    if negative or not minimum_ms <= milliseconds <= maximum_ms:
-        bounds = f"{minimum_ms / 1000:,.15g} to {maximum_ms / 1000:,.15g} seconds"
-        raise InvalidTask(owner, field, f"is {shown(value)}", f"use {bounds}")
-    return milliseconds
-
-
-def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int | None:
-    """``Task.execute_on``, or another time, as ms, rounded up so that nothing is early; None stays None.
-
-    Raises:
-        InvalidTask: for a naive datetime, other types, and times before 1970 or after 9999.
-    """
-    if value is None:
-        return None
-    if type(value) is float and 1.0 <= value < 4e9:
-        # The quick way for nearly all of them. The product, and the noise of the float, are wrong by less than a
-        # thousandth here: what is further than that from a whole millisecond is certain, and so is what reads back.
-        product = value * 1000.0
-        whole = int(product)
-        if 0.002 <= product - whole <= 0.998:
-            return whole + 1
-        nearest = round(product)
-        if nearest / 1000.0 == value:
-            return nearest
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
-        # Not by way of astimezone, which overflows in the first and last hours of the calendar.
-        microseconds = (value - _EPOCH) // timedelta(microseconds=1)
-        negative = microseconds < 0
-    else:
-        fix = "use an aware datetime, unix seconds, or None for as soon as possible"
-        seconds = _finite(value, owner, field, fix)
-        # A float stands for the shortest decimal that reads back as it; what differs from that, and what is below a
-        # microsecond, is noise and not a later time.
-        exact: Any = seconds
-        if isinstance(seconds, float):
-            from decimal import Decimal  # here, because it is rarely needed, and takes a while to import
-
-            exact = Decimal(float.__repr__(seconds))
-        microseconds = round(exact * 1_000_000)
-        negative = seconds < 0
-    milliseconds = -(-microseconds // 1000)
-    if negative or milliseconds > MAX_MS:
-        fix = "use a time from 1970 to 9999"
-        if MAX_MS < milliseconds <= MAX_MS * 1000:
-            fix += " (in seconds, not milliseconds?)"
-        raise InvalidTask(owner, field, f"is {shown(value)}", fix)
-    return milliseconds
-
-
-def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:
-    """A number whose products with a million are finite.
-
-    Raises:
-        InvalidTask: for anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTask(owner, field, f"is of type {type(value).__name__}", fix)
-    if isinstance(value, float) and not math.isfinite(value * 1_000_000):
-        raise InvalidTask(owner, field, f"is {value}", f"{fix}, and a finite one")
-    return value
-
-
-def shown(value: object) -> str:
-    """What a value looks like, for a message: short, and also where its repr is enormous or fails."""
-    try:
-        text = repr(value)
-    except Exception:  # an int of thousands of digits, among others
-        return f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 80 else f"{text[:77]}…"

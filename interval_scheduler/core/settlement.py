@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from ..model.schedule import Schedule
 from .definition import Definition, with_error
 from .record import CONFIRMED, EXTRA, RETRYING, RUN_NOW, SCHEDULED, UNCONFIRMED, UNCONFIRMED_LAPSE, Header
-from .schedule import Schedule, latest_slot, missed_slots, next_slot, next_slot_after
+from .schedule import latest_slot, missed_slots, next_slot, next_slot_after
 
 MAX_STRIKES = 5
 """Claims of one occurrence that may lapse without a report before it is taken for what kills its workers."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..model.options import Instance, Options, load_options
+from ..model.instances import Instance
+from ..model.options import Options, load_options
 from ..servers.requirements import Finding, number, parse_info, startup_findings, untold_findings
 from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport

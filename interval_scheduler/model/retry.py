@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ..core.schedule import YEAR_MS, parse_duration, shown
 from .errors import InvalidTask
+from .times import YEAR_MS, parse_duration, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from ..core.definition import Definition, decode_body, task_id_of
 from ..core.record import RETRYING, RUNNING, Header, parse_header, split_record
-from ..core.schedule import Cron, Interval, parse_duration
 from ..model.errors import InvalidTask, PartitionUnavailable
-from ..model.task import DeadTask, PartitionStats, ScheduledTask, State, Stats, to_datetime
+from ..model.results import DeadTask, PartitionStats, ScheduledTask, State, Stats
+from ..model.schedule import Cron, Interval
+from ..model.times import parse_duration, to_datetime
 from .commands import Partition
 from .operation import Calls, Operation
 from .topology import Layout

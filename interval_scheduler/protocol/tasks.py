@@ -12,7 +12,6 @@ from typing import Any
 from ..core.definition import Prepared, decode_body, encode_id, prepare, task_id_of
 from ..core.placement import partition_of
 from ..core.record import parse_header, split_record
-from ..core.schedule import CENTURY_MS, parse_duration, parse_execute_on
 from ..core.settlement import End, Live, Outcome, settle
 from ..model.errors import (
     AssignFailed,
@@ -23,7 +22,8 @@ from ..model.errors import (
     TopologyMismatch,
 )
 from ..model.options import Options
-from ..model.task import AssignResult
+from ..model.results import AssignResult
+from ..model.times import CENTURY_MS, parse_duration, parse_execute_on
 from ..support.runtime import Runtime
 from . import commands
 from .commands import Command, Partition, Reply

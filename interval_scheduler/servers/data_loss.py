@@ -7,21 +7,12 @@ Whoever was told a larger number by the run before knows that writes were lost, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..model.errors import PartitionUnavailable
 from ..protocol import commands
 from ..protocol.commands import Command, Partition, Reply
-
-_RUN_ID = re.compile(rb"^run_id:(\S+)", re.MULTILINE)
-
-
-def run_id(info: object) -> str:
-    """The run id in the reply to ``INFO``; "" where the server tells none."""
-    found = _RUN_ID.search(info) if isinstance(info, bytes) else None
-    return found[1].decode() if found else ""
 
 
 @dataclass(slots=True)

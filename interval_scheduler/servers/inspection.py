@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..model.errors import UnsuitableServer
-from ..model.events import Log
+from ..support.log import Log
 from .requirements import Finding, parse_info, startup_findings, untold_findings
 
 

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from ..model.events import Health
 from ..support.cancellation import cancel_all, is_cancelled
 from ..support.runtime import Runtime
 from ..transport.aio_connection import stream_of
 from ..transport.endpoint import Endpoint, aclose_pool
+from .health import Health
 
 PING_SECONDS = 4.0
 """Pause between pings on a quiet connection: with the answer deadline below, silence is noticed within seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ..model.task import Stats
+from ..model.results import Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

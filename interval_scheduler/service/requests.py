@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..core.schedule import Cron
 from ..model.errors import InvalidTask
+from ..model.schedule import Cron
 from .destinations import MAX_URL_LENGTH, DestinationRefused, Destinations
 from .errors import InvalidRequest
 from .settings import Settings

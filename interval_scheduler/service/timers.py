@@ -22,10 +22,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..async_scheduler import AsyncScheduler
-from ..core.schedule import Cron
 from ..model.errors import InvalidTask, PayloadTooLarge, TaskChanged
+from ..model.results import DeadTask, ScheduledTask
 from ..model.retry import Retry
-from ..model.task import DeadTask, ScheduledTask, Task
+from ..model.schedule import Cron
+from ..model.task import Task
 from .errors import Conflict, InvalidRequest, UnknownTimer
 from .requests import TimerRequest
 from .settings import Settings

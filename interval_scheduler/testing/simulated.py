@@ -16,7 +16,7 @@ from ..core.record import RUNNING, Header, parse_header, split_record
 from ..core.schedule import next_slot
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import load_options
-from ..model.task import to_datetime
+from ..model.times import to_datetime
 from ..protocol import commands
 from ..scheduler import Scheduler
 from ..worker.handlers import Handler, check_handler, on_loop

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
-from ..model.options import Instance
-from ..servers.data_loss import LossDetector
-from ..servers.inspection import Inspection
+from ..model.instances import Instance
+from ..protocol.commands import Command, Reply
 
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
@@ -25,15 +24,43 @@ _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictio
 _memory_lock = threading.Lock()
 
 
+class LossDetector(Protocol):
+    """What learns from every connection and reply whether a server lost writes: `servers.data_loss`."""
+
+    def connected(self, instance: str, run: str) -> Command | None:
+        """A new connection to a run of the server: what must be sent on it before anything else."""
+
+    def greeted(self, command: Command, reply: Reply) -> None:
+        """Takes the reply to that."""
+
+    def learn(self, meta: object, run: str, writes: int) -> None:
+        """A script wrote: the partition of `meta` has been written to so many times, in this run."""
+
+    def gone(self, meta: object) -> None:
+        """A script did not find the partition of `meta`."""
+
+    def learn_token(self, partition: int, token: int) -> None:
+        """A claim gave out a fencing token."""
+
+
+class Inspection(Protocol):
+    """What judges how a server is set up: `servers.inspection`."""
+
+    def connected(self, instance: str, answer: object) -> None:
+        """Takes the reply to ``INFO`` on a new connection.
+
+        Raises:
+            UnsuitableServer: where the connection must not be used.
+        """
+
+
 class Endpoint:
     """One instance, made reachable: an embedded server runs from `open` to `close`."""
 
     def __init__(self, instance: Instance) -> None:
         self.name = instance.name
         self.loss_detector: LossDetector | None = None
-        """What has to be greeted over each new connection."""
         self.inspection: Inspection | None = None
-        """What has to see each new connection."""
         self._instance = instance
         self._server: Any = None
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..model.errors import PartitionUnavailable
-from ..model.events import Log
 from ..protocol import commands, keys
 from ..protocol.commands import REFUSALS, Partition, Reply
 from ..protocol.scripts import script
 from ..support.cancellation import is_cancelled
+from ..support.log import Log
 from ..support.runtime import Runtime
 from .backoff import Backoff
 from .roster import Roster

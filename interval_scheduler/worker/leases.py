@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ..core.schedule import parse_duration
 from ..model.errors import PartitionUnavailable
+from ..model.times import parse_duration
 from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import Operation, batches, drive, drive_async
 from ..support.runtime import Runtime

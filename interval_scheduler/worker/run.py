@@ -11,7 +11,8 @@ from typing import Protocol
 
 from ..core.settlement import Live, Outcome, Successor
 from ..model.errors import LeaseLost, SchedulerError
-from ..model.task import Task, to_datetime
+from ..model.task import Task
+from ..model.times import to_datetime
 from ..protocol.commands import Partition
 
 

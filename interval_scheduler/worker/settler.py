@@ -15,9 +15,9 @@ from ..core.definition import decode_body
 from ..core.record import RUNNING, parse_header, split_record
 from ..core.settlement import GONE, Settlement, is_over, settle
 from ..model.errors import CorruptRecord, PartitionUnavailable
-from ..model.events import Log
 from ..protocol.commands import REFUSALS, Command, Partition, Reply
 from ..protocol.operation import batches
+from ..support.log import Log
 from ..support.runtime import Runtime
 from .backoff import Backoff
 from .run import Run

@@ -22,14 +22,16 @@ from ..model.errors import (
     PartitionUnavailable,
     SchedulerError,
 )
-from ..model.events import Events, Log
+from ..model.events import Event, Events
 from ..model.options import Options
-from ..model.task import Event, Task, to_datetime
+from ..model.task import Task
+from ..model.times import to_datetime
 from ..protocol import keys
 from ..protocol.commands import Partition
 from ..protocol.topology import Layout
 from ..servers.monitor import Monitor
 from ..support.cancellation import cancel_all
+from ..support.log import Log
 from ..support.runtime import Runtime
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport

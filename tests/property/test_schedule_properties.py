@@ -17,18 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interval_scheduler.core.schedule import (
-    CENTURY_MS,
-    MAX_MS,
-    Cron,
-    Interval,
-    jitter_ms,
-    latest_slot,
-    missed_slots,
-    next_slot,
-    next_slot_after,
-    parse_execute_on,
-)
+from interval_scheduler.core.schedule import jitter_ms, latest_slot, missed_slots, next_slot, next_slot_after
+from interval_scheduler.model.schedule import Cron, Interval
+from interval_scheduler.model.times import CENTURY_MS, MAX_MS, parse_execute_on
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

@@ -12,9 +12,9 @@ import redis
 
 from interval_scheduler.core.definition import decode_body
 from interval_scheduler.core.record import parse_header, split_record
-from interval_scheduler.core.schedule import MAX_MS
 from interval_scheduler.core.settlement import End, Live, Outcome, settle
 from interval_scheduler.model.options import load_options
+from interval_scheduler.model.times import MAX_MS
 from interval_scheduler.protocol import commands
 from interval_scheduler.protocol.commands import REFUSALS, Partition
 from interval_scheduler.protocol.operation import BATCH_TASKS, drive

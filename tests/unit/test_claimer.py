@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from interval_scheduler.model.events import Log
 from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.support.log import Log
 from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.worker.claimer import Claimer
 from interval_scheduler.worker.roster import Roster

@@ -13,9 +13,9 @@ from interval_scheduler.doctor import Finding, startup_findings
 from interval_scheduler.doctor.clocks import clock_findings
 from interval_scheduler.doctor.rights import CONNECTION_COMMANDS, SCRIPT_COMMANDS
 from interval_scheduler.model.errors import PartitionUnavailable, UnsuitableServer
-from interval_scheduler.model.events import Log
 from interval_scheduler.servers.inspection import Inspection
 from interval_scheduler.servers.requirements import parse_info, untold_findings
+from interval_scheduler.support.log import Log
 from tests.unit.test_lua_headers import LUA
 
 HEALTHY: dict[str, Any] = {

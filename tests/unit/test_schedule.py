@@ -11,21 +11,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from interval_scheduler.core.schedule import (
-    CENTURY_MS,
-    MAX_MS,
-    Cron,
-    Interval,
-    jitter_ms,
-    latest_slot,
-    missed_slots,
-    next_slot,
-    next_slot_after,
-    parse_duration,
-    parse_execute_on,
-    parse_interval,
-)
+from interval_scheduler.core.schedule import jitter_ms, latest_slot, missed_slots, next_slot, next_slot_after
 from interval_scheduler.model.errors import InvalidTask
+from interval_scheduler.model.schedule import Cron, Interval, parse_interval
+from interval_scheduler.model.times import CENTURY_MS, MAX_MS, parse_duration, parse_execute_on
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

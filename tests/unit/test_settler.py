@@ -11,8 +11,8 @@ import pytest
 from interval_scheduler.core.definition import Definition
 from interval_scheduler.core.record import parse_header
 from interval_scheduler.core.settlement import End, Outcome
-from interval_scheduler.model.events import Log
 from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.support.log import Log
 from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.worker.run import Run
 from interval_scheduler.worker.settler import Settler

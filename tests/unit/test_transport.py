@@ -10,7 +10,7 @@ import hiredis
 import pytest
 
 from interval_scheduler import PartitionUnavailable
-from interval_scheduler.model.options import Instance
+from interval_scheduler.model.instances import Instance
 from interval_scheduler.protocol.commands import Command, Partition
 from interval_scheduler.protocol.scripts import script
 from interval_scheduler.servers.data_loss import LossDetector

@@ -1,0 +1,105 @@
+"""Cron expressions taken apart, on a wall clock without time zones. cronsim reads them, and knows which days match."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidTask
+from .times import EPOCH, shown
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+_EPOCH_DAY = EPOCH.toordinal()
+DAY_SECONDS = 86_400
+# Every date that exists comes within 40 years on every day of the week (29 February over the year 2100).
+_HORIZON_DAYS = 50 * 366
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """An expression taken apart. Times are seconds of the wall clock since 1970, as if there were no time zones."""
+
+    match_day: Callable[[date], bool]
+    months: frozenset[int]
+    hours: tuple[int, ...]
+    minutes: tuple[int, ...]
+    seconds: tuple[int, ...]
+    fixed: bool
+
+    def after(self, wall: int) -> int | None:
+        """The first match after a time; None where there is none in the next fifty years."""
+        day, second = divmod(wall + 1, DAY_SECONDS)
+        today = date.fromordinal(_EPOCH_DAY + day)
+        if today.month in self.months and self.match_day(today):
+            time = self._time(second)
+            if time is not None:
+                return day * DAY_SECONDS + time
+        found = self._day(day + 1)
+        return None if found is None else found * DAY_SECONDS + self._at(self.hours[0], self.minutes[0])
+
+    def _time(self, second: int) -> int | None:
+        """The first time of a day from `second` on."""
+        hour, rest = divmod(second, 3600)
+        minute, rest = divmod(rest, 60)
+        if hour in self.hours:
+            place = bisect_left(self.seconds, rest)
+            if minute in self.minutes and place < len(self.seconds):
+                return hour * 3600 + minute * 60 + self.seconds[place]
+            place = bisect_right(self.minutes, minute)
+            if place < len(self.minutes):
+                return self._at(hour, self.minutes[place])
+        place = bisect_right(self.hours, hour)
+        return self._at(self.hours[place], self.minutes[0]) if place < len(self.hours) else None
+
+    def _at(self, hour: int, minute: int) -> int:
+        return hour * 3600 + minute * 60 + self.seconds[0]
+
+    def _day(self, day: int) -> int | None:
+        """The first matching day from a day on, in days since 1970."""
+        end = day + _HORIZON_DAYS
+        while day < end:
+            today = date.fromordinal(_EPOCH_DAY + day)
+            if today.month not in self.months:
+                day = (today.replace(day=1) + timedelta(days=32)).replace(day=1).toordinal() - _EPOCH_DAY
+            elif self.match_day(today):
+                return day
+            else:
+                day += 1
+        return None
+
+
+@lru_cache(maxsize=1024)
+def plan_of(expression: str) -> Plan:
+    """Reads an expression.
+
+    Raises:
+        InvalidTask: where it is wrong or never matches.
+    """
+    from cronsim import CronSim, CronSimError
+
+    try:
+        parsed: Any = CronSim(expression, datetime(2022, 1, 1))
+    except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
+        fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
+        raise InvalidTask("Cron", "expression", f"{shown(expression)} is wrong: {error}", fix) from error
+    # cronsim 2.6 knows no seconds.
+    fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
+    hours, minutes, seconds = (tuple(sorted(field)) for field in fields)
+    fixed = not any(part.startswith("*") for part in parsed.parts[:-3])
+    plan = Plan(parsed.match_day, frozenset(parsed.months), hours, minutes, seconds, fixed)
+    if plan.after(19_000 * DAY_SECONDS) is None:
+        raise InvalidTask("Cron", "expression", f"{shown(expression)} never matches", "use a date that exists")
+    return plan
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str) -> ZoneInfo:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
