@@ -132,7 +132,7 @@ class AsyncScheduler(BaseScheduler):
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:
-            self._engine.worker.concurrency = value
+            self._engine.worker.slots.concurrency = value
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Scheduler(BaseScheduler):
     def _set_concurrency(self, value: int) -> None:
         def change() -> None:
             if self._engine.worker is not None:
-                self._engine.worker.concurrency = value
+                self._engine.worker.slots.concurrency = value
 
         self._notice_fork()
         if self._loop is not None:

@@ -212,7 +212,7 @@ class SimulatedScheduler(Scheduler):
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:
-            self._engine.worker.concurrency = value
+            self._engine.worker.slots.concurrency = value
 
     def wait(self, grace: float | None = None) -> NoReturn:
         """Not here: nobody else lets time pass meanwhile."""
@@ -308,12 +308,12 @@ class SimulatedScheduler(Scheduler):
         if self._next_ms() <= now_ms or any(_milliseconds(run.due) <= now_ms for run in self._live):
             return True
         # What has just ended is settled before anything else is looked at.
-        return not self._live and self._engine.worker is not None and not self._engine.worker.idle
+        return not self._live and self._engine.worker is not None and not self._engine.worker.slots.is_idle
 
     def _quiet_seconds(self) -> float:
         """For how long nothing is going to happen by itself."""
         worker = self._engine.worker
-        return (self._next_ms() - self._server_ms()) / 1000 if worker is None or worker.idle else 0.0
+        return (self._next_ms() - self._server_ms()) / 1000 if worker is None or worker.slots.is_idle else 0.0
 
     def _next_ms(self) -> float:
         """When the next thing happens by itself, by the servers' clock: something is due, or a lease ends."""

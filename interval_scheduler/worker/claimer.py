@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ..model.errors import PartitionUnavailable
 from ..protocol import commands, keys
-from ..protocol.commands import REFUSALS, Partition, Reply
+from ..protocol.commands import REFUSALS, Reply
 from ..protocol.scripts import script
 from ..support.cancellation import is_cancelled
-from ..support.log import Log
-from ..support.runtime import Runtime
 from .backoff import Backoff
+from .claims import Claims
+from .context import Context
 from .roster import Roster
 from .server_clock import ServerClock
-from .settler import Execute
+from .slots import Slots
 from .timer import Timer
 
 CLAIM_TASKS = 250
@@ -37,43 +37,19 @@ _LAST_CLAIM_SECONDS = 12.0
 class Claimer:
     """Looks after the partitions of one instance: knows their next times, and claims from those whose time has come."""
 
-    def __init__(
-        self,
-        instance: str,
-        namespace: str,
-        partitions: Sequence[Partition],
-        roster: Roster,
-        execute: Execute,
-        runtime: Runtime,
-        log: Log,
-        lease_ms: int,
-        check_seconds: float,
-        reserve: Callable[[int], int],
-        give_back: Callable[[int], None],
-        suspect_allowed: Callable[[], bool],
-        claimed: Callable[[Partition, Sequence[bytes], int, float], None],
-        rests: Callable[[], None],
-        report: Callable[[str, Exception], None],
-    ) -> None:
-        """`reserve(n)` grants up to n free slots and `give_back(n)` returns unused ones; `claimed(partition,
-        entries, now_ms, deadline)` takes tasks over, ids and records in turn, on slots that were reserved. `rests()`
-        is called whenever there is nothing to claim for now."""
+    def __init__(self, instance: str, context: Context, roster: Roster, slots: Slots, claims: Claims) -> None:
         self.instance = instance
         self.server = ServerClock()
-        self._namespace = namespace
-        self._partitions = {partition.number: partition for partition in partitions}
+        self.before_rest: Callable[[], None] | None = None
+        """Called whenever there is nothing to claim for now."""
+        self._context = context
+        self._partitions = {partition.number: partition for partition in context.layout.of_instance(instance)}
         self._roster = roster
-        self._execute = execute
-        self._runtime = runtime
-        self._log = log
-        self._lease_ms = lease_ms
-        self._check_seconds = check_seconds
-        self._reserve = reserve
-        self._give_back = give_back
-        self._suspect_allowed = suspect_allowed
-        self._claimed = claimed
-        self._rests = rests
-        self._report = report
+        self._slots = slots
+        self._claims = claims
+        self._execute = context.execute
+        self._runtime = context.runtime
+        self._lease_ms = context.options.lease_ms
         self._due: dict[int, float] = {}
         self._lapse: dict[int, float] = {}
         # When to claim from each partition, in ms by the server's clock. It follows from these two, and is asked for
@@ -156,7 +132,7 @@ class Claimer:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                self._report(self.instance, error)
+                self._context.report(self.instance, error)
                 self._next_look = 0.0
                 await asyncio.sleep(backoff.next())
 
@@ -175,11 +151,13 @@ class Claimer:
         self.server.learn(reply[1], sent, now)
         # Often enough to know every lease before it lapses; spread, so that workers started together do not look
         # together for ever.
-        pause = self._runtime.routine(min(self._check_seconds, self._lease_ms / 2000))
+        pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))
         self._next_look = now + pause * self._runtime.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
             if due in (b"absent", b"moved"):
-                self._log.write("error", "a partition is gone", instance=self.instance, partition=partition.number)
+                self._context.log.write(
+                    "error", "a partition is gone", instance=self.instance, partition=partition.number
+                )
                 due = b""
             self._learn(partition.number, due, lapse)
 
@@ -204,7 +182,7 @@ class Claimer:
 
     def _claim_times(self) -> dict[int, float]:
         """When this worker should claim from each partition, in ms by the server's clock."""
-        if not self._blocked or self._suspect_allowed():
+        if not self._blocked or self._slots.takes_suspects:
             return self._times
         times = {number: time for number, time in self._times.items() if number not in self._blocked}
         for number in self._blocked & self._due.keys():
@@ -227,7 +205,8 @@ class Claimer:
             return
         assert self._timer is not None
         self._sleeper = asyncio.get_running_loop().create_future()
-        self._rests()
+        if self.before_rest is not None:
+            self.before_rest()
         self._timer.set(min(max(0.0, until - self._runtime.monotonic()), 3600.0))
         try:
             await self._sleeper
@@ -245,7 +224,7 @@ class Claimer:
                 await self._sleep(self._next_look)
             return
         self.starved = False
-        suspects = 1 if self._suspect_allowed() else 0
+        suspects = 1 if self._slots.takes_suspects else 0
         requests = []
         for number, limit in chosen:
             partition = self._partitions[number]
@@ -262,7 +241,7 @@ class Claimer:
         try:
             replies = await self._execute(requests, "claim")
         except BaseException:
-            self._give_back(sum(limit for _, limit in chosen))
+            self._slots.give_back(sum(limit for _, limit in chosen))
             raise
         finally:
             # Whoever waits for this goes on in the next turn of the loop, when the replies were handed over.
@@ -283,7 +262,7 @@ class Claimer:
         """Reserves slots for partitions, those that are longest overdue first, as far as there are any."""
         light = sum(number not in self._appetite for number in ready)
         wanted = [self._appetite.get(number, PROBE_TASKS) for number in ready]
-        free = self._reserve(sum(wanted))
+        free = self._slots.reserve(sum(wanted))
         probe = max(LEAST_TASKS, min(PROBE_TASKS, free // light)) if light else 0
         chosen: list[tuple[int, int]] = []
         for number in ready:
@@ -293,7 +272,7 @@ class Claimer:
             chosen.append((number, share))
             free -= share
         if free:
-            self._give_back(free)
+            self._slots.give_back(free)
         return chosen
 
     def _is_lapsed(self, number: int) -> bool:
@@ -303,7 +282,7 @@ class Claimer:
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots it did not need."""
         if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
-            self._give_back(limit)
+            self._slots.give_back(limit)
             if isinstance(reply, PartitionUnavailable):
                 return reply
             self._due.pop(number, None)
@@ -321,10 +300,10 @@ class Claimer:
             self._appetite[number] = min(CLAIM_TASKS, (GROWTH if limit >= PROBE_TASKS else 2) * limit)
         else:
             self._appetite.pop(number, None)
-        self._give_back(limit - count)
+        self._slots.give_back(limit - count)
         deadline = sent + self._lease_ms / 1000
         if entries:
-            self._claimed(self._partitions[number], entries, now_ms, deadline)
+            self._claims.take(self._partitions[number], entries, now_ms, deadline)
         return None
 
     async def _pass_on(self, ready: list[int]) -> None:
@@ -337,6 +316,10 @@ class Claimer:
         self._nudged[number] = now
         message = f"{number} {self._due.get(number, self._lapse.get(number, 0)):.0f}"
         request = commands.Command(
-            self.instance, script("nudge"), (keys.workers(self._namespace),), (other, message), repeatable=True
+            self.instance,
+            script("nudge"),
+            (keys.workers(self._context.layout.namespace),),
+            (other, message),
+            repeatable=True,
         )
         await self._execute([request], "claim")

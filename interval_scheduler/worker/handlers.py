@@ -40,13 +40,30 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+class Observer(Protocol):
+    """Who is told of every run."""
+
+    def handler_begins(self, run: Run) -> None:
+        """A handler is about to begin. Called in its thread, where it has one."""
+
+    def handler_ended(self, run: Run, outcome: Outcome) -> None:
+        """A handler has ended, or its run was too late to begin. Called on the loop."""
+
+
+def make_runner(handler: Handler, observer: Observer, *, threads: bool) -> Runner:
+    """What runs a handler: on the loop if it is a coroutine function, or if there are no `threads`, else in threads."""
+    if is_coroutine_function(handler):
+        return CoroutineRunners(handler, observer)
+    return ThreadRunners(handler, observer) if threads else CoroutineRunners(on_loop(handler), observer)
+
+
 class CoroutineRunners:
     """Tasks on the loop, as many as were ever busy at once, each taking run after run from one queue."""
 
-    def __init__(self, handler: Handler, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]) -> None:
+    def __init__(self, handler: Handler, observer: Observer) -> None:
         self._handler = handler
-        self._started = started
-        self._ended = ended
+        self._begins = observer.handler_begins
+        self._ended = observer.handler_ended
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Run] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -98,7 +115,7 @@ class CoroutineRunners:
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
         run.owner = task
-        self._started(run)
+        self._begins(run)
         token = enter(run)
         outcome = _DONE
         try:
@@ -151,10 +168,10 @@ class ThreadRunners:
     None can be stopped: one that hangs keeps its slot, but not the process.
     """
 
-    def __init__(self, handler: Handler, started: Callable[[Run], None], ended: Callable[[Run, Outcome], None]) -> None:
+    def __init__(self, handler: Handler, observer: Observer) -> None:
         self._handler = handler
-        self._started = started
-        self._ended = ended
+        self._begins = observer.handler_begins
+        self._ended = observer.handler_ended
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._results: deque[tuple[Run, Outcome]] = deque()
@@ -184,7 +201,7 @@ class ThreadRunners:
 
     def _run_one(self, run: Run) -> Outcome:
         run.owner = threading.get_ident()
-        self._started(run)
+        self._begins(run)
         token = enter(run)
         begin = self._loop.time()
         outcome = _DONE

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.errors import PartitionUnavailable
 from ..model.times import parse_duration
 from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import Operation, batches, drive, drive_async
-from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport
 from .backoff import Backoff
+from .context import Context
 from .run import Run
-from .settler import Execute
+
+if TYPE_CHECKING:
+    from .claims import Claims
 
 _LONGEST_LEASE_MS = 7 * 86_400_000
 
@@ -28,28 +30,17 @@ _LONGEST_LEASE_MS = 7 * 86_400_000
 class LeaseKeeper:
     """Keeps the leases of all live runs on one instance until `stop`: one that hangs delays no other."""
 
-    def __init__(
-        self,
-        instance: str,
-        transport: BlockingTransport,
-        runtime: Runtime,
-        lease_ms: int,
-        live: Callable[[], Iterable[Run]],
-        lost: Callable[[Run], None],
-        report: Callable[[str, Exception], None],
-    ) -> None:
-        """`live()` gives the runs whose leases to keep; `lost(run)` is called in this thread for one that was lost,
-        `report(instance, error)` for what failed and is tried again."""
+    def __init__(self, instance: str, context: Context, transport: BlockingTransport, claims: Claims) -> None:
+        """`transport` is for the thread of the keeper, apart from that of the event loop."""
         self._instance = instance
+        self._context = context
         self._transport = transport
-        self._runtime = runtime
-        self._lease_ms = lease_ms
-        self._live = live
-        self._lost = lost
-        self._report = report
+        self._claims = claims
+        self._runtime = context.runtime
+        self._lease_ms = lease_ms = context.options.lease_ms
         # Every lease is renewed when two thirds are left, so that one missed round costs nothing.
         self._pause = lease_ms / 1000 / 6
-        self._backoff = Backoff(runtime, lease_ms)
+        self._backoff = Backoff(context.runtime, lease_ms)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interval-scheduler-leases", daemon=True)
 
@@ -73,20 +64,20 @@ class LeaseKeeper:
             except Exception as error:
                 pause = self._failed(error)
 
-    async def run(self, execute: Execute) -> None:
+    async def run(self) -> None:
         """Keeps the leases on the event loop until cancelled: what `start` does, where there are no threads."""
         pause = self._pause
         while True:
             await asyncio.sleep(pause)
             try:
-                renewed = await drive_async(self._renewal(), lambda commands: execute(commands, "leases"))
+                renewed = await drive_async(self._renewal(), lambda commands: self._context.execute(commands, "leases"))
                 pause = self._pause_after(renewed)
             except Exception as error:
                 pause = self._failed(error)
 
     def _failed(self, error: Exception) -> float:
         # No error ends this: without it every run would lose its lease.
-        self._report(self._instance, error)
+        self._context.report_from_thread(self._instance, error)
         return self._pause_after(False)
 
     def _pause_after(self, renewed: bool) -> float:
@@ -99,7 +90,7 @@ class LeaseKeeper:
         """Renews what has to be; False where some of it has to be tried again soon."""
         horizon = self._runtime.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
-        for run in self._live():
+        for run in self._claims.leased():
             if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
                 by_partition.setdefault(run.partition, []).append(run)
         calls = [batch for runs in by_partition.values() for batch in batches(runs)]
@@ -123,7 +114,7 @@ class LeaseKeeper:
                 run.deadline = max(run.deadline, deadline)
         for run in gone:
             run.lost = True
-            self._lost(run)
+            self._claims.lose_lease(run)
 
     def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
         """Renews one lease at once; False where it was lost. Callable from any thread; blocks for a round trip."""

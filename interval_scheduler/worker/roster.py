@@ -14,8 +14,7 @@ from ..model.errors import PartitionUnavailable
 from ..protocol import commands
 from ..protocol.commands import Reply
 from ..support.cancellation import is_cancelled
-from ..support.runtime import Runtime
-from .settler import Execute
+from .context import Context
 
 BEAT_SECONDS = 3.0
 """Pause between reports: rare enough to cost nothing, often enough that a dead worker is replaced within `TTL_MS`."""
@@ -32,26 +31,16 @@ OTHERS_SECONDS = 1.0
 class Roster:
     """This worker's view of all live workers of the namespace."""
 
-    def __init__(
-        self,
-        worker: str,
-        master: str,
-        namespace: str,
-        execute: Execute,
-        runtime: Runtime,
-        changed: Callable[[], None],
-        report: Callable[[str, Exception], None],
-    ) -> None:
-        """`changed()` is called on the loop whenever the ranks may have changed, `report(instance, error)` for what
-        failed and is tried again."""
-        self._worker = worker
-        self._master = master
-        self._namespace = namespace
-        self._execute = execute
-        self._runtime = runtime
-        self._changed = changed
-        self._report = report
-        self._members: tuple[str, ...] = (worker,)
+    def __init__(self, context: Context) -> None:
+        self.on_change: Callable[[], None] | None = None
+        """Called on the loop whenever the ranks may have changed."""
+        self._context = context
+        self._worker = context.worker_id
+        self._master = context.layout.master
+        self._namespace = context.layout.namespace
+        self._execute = context.execute
+        self._runtime = context.runtime
+        self._members: tuple[str, ...] = (self._worker,)
         self._ranks: dict[int, int] = {}
         self._news = asyncio.Event()
 
@@ -88,7 +77,7 @@ class Roster:
                     self._news.clear()
                 await self.beat()
             except Exception as error:
-                self._report(self._master, error)
+                self._context.report(self._master, error)
 
     def news(self) -> None:
         """Somebody came or went: until this worker knows, two may believe to be first for a partition, or nobody."""
@@ -116,4 +105,5 @@ class Roster:
         if tuple(members) != self._members:
             self._members = tuple(members)
             self._ranks.clear()
-            self._changed()
+            if self.on_change is not None:
+                self.on_change()

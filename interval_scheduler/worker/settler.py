@@ -7,9 +7,9 @@ they wait for each other, for a moment at most.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.definition import decode_body
 from ..core.record import RUNNING, parse_header, split_record
@@ -17,10 +17,13 @@ from ..core.settlement import GONE, Settlement, is_over, settle
 from ..model.errors import CorruptRecord, PartitionUnavailable
 from ..protocol.commands import REFUSALS, Command, Partition, Reply
 from ..protocol.operation import batches
-from ..support.log import Log
-from ..support.runtime import Runtime
 from .backoff import Backoff
+from .context import Context
 from .run import Run
+
+if TYPE_CHECKING:
+    from .claimer import Claimer
+    from .claims import Claims
 
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
@@ -29,42 +32,23 @@ _ACCEPTED, _CHANGED = b"oc"
 """What the settle script says of each run, among others."""
 _NEVER = 1 << 63
 
-Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
-
 
 class Settler:
     """Settles the runs of one instance."""
 
-    def __init__(
-        self,
-        execute: Execute,
-        runtime: Runtime,
-        log: Log,
-        lease_ms: int,
-        now_ms: Callable[[], int],
-        settled: Callable[[Run, Settlement], None],
-        refused: Callable[[Run], None],
-        hint: Callable[[int, int], None],
-        is_behind: Callable[[], bool],
-    ) -> None:
-        """`now_ms()` is the server's time; `settled` and `refused` are called on the loop, once for each run, and
-        `hint(partition, due_ms)` for the next of what runs again. While `is_behind()` there is more to claim, and
-        somebody calls `flush` when that is over."""
-        self._execute = execute
-        self._runtime = runtime
-        self._log = log
-        self._lease_ms = lease_ms
-        self._now_ms = now_ms
-        self._settled = settled
-        self._refused = refused
-        self._hint = hint
-        self._is_behind = is_behind
-        self._backoff = Backoff(runtime, lease_ms)
+    def __init__(self, context: Context, claimer: Claimer, claims: Claims) -> None:
+        """`claimer` is the one of the same instance: while it is behind, reports wait."""
+        self._context = context
+        self._claimer = claimer
+        self._claims = claims
+        self._lease_ms = context.options.lease_ms
+        self._backoff = Backoff(context.runtime, context.options.lease_ms)
         self._queue: list[Run] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+        claimer.before_rest = self.flush
 
     def add(self, run: Run) -> None:
         """Takes a run that has its outcome; returns at once."""
@@ -72,7 +56,7 @@ class Settler:
         self._queue.append(run)
         if self._task is not None:
             return
-        if not self._is_behind() or len(self._queue) >= _WAIT_RUNS:
+        if not self._claimer.is_behind or len(self._queue) >= _WAIT_RUNS:
             self.flush()
         elif self._waiting is None:
             self._waiting = asyncio.get_running_loop().call_later(_WAIT_SECONDS, self.flush)
@@ -92,7 +76,7 @@ class Settler:
                 try:
                     again = await self._settle(batch)
                 except Exception as error:  # an error in here must not lose the ends of runs
-                    self._log.write("error", "settling failed and is tried again", error=repr(error))
+                    self._context.log.write("error", "settling failed and is tried again", error=repr(error))
                     again = batch
                 if again:
                     self._queue = again + self._queue
@@ -113,7 +97,9 @@ class Settler:
         decided = [[self._decide(run, now) for run in chunk] for chunk in chunks]
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
         again: list[Run] = []
-        for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
+        for chunk, settlements, reply in zip(
+            chunks, decided, await self._context.execute(requests, "settle"), strict=True
+        ):
             if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
                 for run in chunk:
                     run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
@@ -122,11 +108,16 @@ class Settler:
                 self._answered(chunk, settlements, reply)
         return again
 
+    def _now_ms(self) -> int:
+        """The time of the server, as far as it is known."""
+        runtime = self._context.runtime
+        return int(runtime.script_now() or self._claimer.server.now_ms(runtime.monotonic()))
+
     def _decide(self, run: Run, now: int) -> Settlement:
         assert run.outcome is not None
         if is_over(run.header, run.definition, run.outcome):
             return GONE
-        return settle(run, run.outcome, now, self._runtime.random.random())
+        return settle(run, run.outcome, now, self._context.runtime.random.random())
 
     def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], reply: Reply) -> None:
         records = iter(reply[3:])
@@ -137,13 +128,13 @@ class Settler:
                 header = settlement.header
                 if header is not None and header.due < next_due and header.state != RUNNING:
                     next_due = header.due
-                self._settled(run, settlement)
+                self._claims.settle(run, settlement)
             elif answer == _CHANGED:
                 self._changed(run, next(records))
             else:
-                self._refused(run)
+                self._claims.refuse(run)
         if next_due < _NEVER:
-            self._hint(runs[0].partition.number, next_due)
+            self._claimer.hint(runs[0].partition.number, next_due)
 
     def _changed(self, run: Run, record: bytes) -> None:
         """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
@@ -153,8 +144,10 @@ class Settler:
             run.header = parse_header(raw)
             run.raw_header = raw
         except CorruptRecord as error:
-            self._log.write("error", "a task was changed to something this version cannot read", error=str(error))
-            self._refused(run)
+            self._context.log.write(
+                "error", "a task was changed to something this version cannot read", error=str(error)
+            )
+            self._claims.refuse(run)
             return
         # What was asked for while the run was live wins over what its handler wanted to follow.
         assert run.outcome is not None
@@ -172,7 +165,7 @@ class Settler:
                 args += (run.raw_id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
             else:
                 args += (run.raw_id, run.raw_header, new)
-        return chunk[0].partition.call("settle", self._runtime.script_now(), *args)
+        return chunk[0].partition.call("settle", self._context.runtime.script_now(), *args)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

@@ -370,7 +370,7 @@ class TestWorkers:
 
 def is_settled(scheduler: Uniform) -> bool:
     """Whether the worker has reported the end of every run."""
-    return scheduler.real._engine.worker._unsettled == 0  # type: ignore[union-attr]
+    return scheduler.real._engine.worker.slots.unsettled == 0  # type: ignore[union-attr]
 
 
 def count_events(scheduler: Uniform) -> Counter[str]:

@@ -285,7 +285,7 @@ class TestBacklog:
         await scheduler.start_task_execute(recorder.handler)
         worker = scheduler.real._engine.worker
         assert worker is not None
-        await eventually(lambda: worker._unsettled >= 1004 and not worker._active)
+        await eventually(lambda: worker.slots.unsettled >= 1004 and not worker.slots.occupied)
         assert len(recorder.calls) < 1500
         gate.set()
         await eventually(lambda: len(recorder.calls) == 1500)
@@ -566,7 +566,7 @@ class TestLoops:
         engine: Any = scheduler.real._engine
         parts = {
             "claimer": [(each, "_look") for each in engine.worker._claimers.values()],
-            "settler": [(each, "_settle") for each in engine.worker._settlers.values()],
+            "settler": [(each, "_settle") for each in engine.worker._claims.settlers.values()],
             "leases": [(each, "_apply") for each in engine.worker._keepers.values()],
             "roster": [(engine.worker._roster, "_learn")],
             "monitor": [(each, "disconnect") for each in engine._monitor._listeners.values()],

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from interval_scheduler.core.definition import Definition
 from interval_scheduler.core.record import parse_header
-from interval_scheduler.core.settlement import End, Outcome
+from interval_scheduler.core.settlement import End, Outcome, Settlement
+from interval_scheduler.model.events import Events
+from interval_scheduler.model.options import load_options
 from interval_scheduler.protocol.commands import Command, Partition
+from interval_scheduler.protocol.topology import Layout
 from interval_scheduler.support.log import Log
 from interval_scheduler.support.runtime import Runtime
+from interval_scheduler.worker.context import Context
 from interval_scheduler.worker.run import Run
+from interval_scheduler.worker.server_clock import ServerClock
 from interval_scheduler.worker.settler import Settler
 from tests.tasks import eventually
 
@@ -25,25 +30,32 @@ _NOBODY: Any = None
 """Handlers that do not run ask nothing of their worker."""
 
 
+class Claimer:
+    """Nothing to claim, or much."""
+
+    def __init__(self, is_behind: bool) -> None:
+        self.is_behind = is_behind
+        self.server = ServerClock()
+
+    def hint(self, _partition: int, _due_ms: float) -> None:
+        """Nobody waits for what runs again."""
+
+
 class Reports:
     """A settler whose reports are all accepted, and the sizes of its calls."""
 
     def __init__(self, behind: bool) -> None:
-        self.behind = behind
+        self.claimer = Claimer(behind)
         self.sizes: list[int] = []
         self.settled: list[str] = []
-        runtime, log = Runtime(), Log()
-        self.settler = Settler(
-            self._execute,
-            runtime,
-            log,
-            1000,
-            lambda: 1000,
-            lambda run, _: self.settled.append(run.task_id),
-            lambda run: None,
-            lambda partition, due: None,
-            lambda: self.behind,
-        )
+        log, options = Log(), load_options("memory://", {"lease_seconds": 1.0}, {})
+        layout = Layout("ns", "redis", (_HOME,))
+        claims = cast("Any", self)
+        context = Context("me", layout, options, self._execute, Events(log), log, Runtime())
+        self.settler = Settler(context, cast("Any", self.claimer), claims)
+
+    def settle(self, run: Run, _settlement: Settlement) -> None:
+        self.settled.append(run.task_id)
 
     async def _execute(self, commands: Sequence[Command], lane: str) -> list[Any]:
         await asyncio.sleep(0)
@@ -87,7 +99,7 @@ async def test_ends_wait_for_claims_and_are_reported_together_after_them() -> No
     reports.add(1)
     await turns()
     assert reports.sizes == []
-    reports.behind = False
+    reports.claimer.is_behind = False
     reports.settler.flush()
     await turns()
     assert reports.sizes == [3]
@@ -125,6 +137,6 @@ async def test_what_was_given_up_is_not_reported() -> None:
     reports = Reports(behind=True)
     reports.add(2)
     reports.settler.cancel()
-    reports.behind = False
+    reports.claimer.is_behind = False
     await asyncio.sleep(0.05)  # longer than ends wait
     assert reports.sizes == []

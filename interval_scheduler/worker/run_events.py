@@ -1,0 +1,61 @@
+"""What a worker tells about its runs: events for `on()`, and log lines."""
+
+from __future__ import annotations
+
+from ..core.settlement import End, Outcome, Settlement
+from ..model.errors import CorruptRecord, HandlerVerdict
+from ..model.events import Event, Events
+from ..model.times import to_datetime
+from ..support.log import Log
+from .run import Run
+
+_UNTOLD = (End.RELEASED, End.UNREAD, End.UNCONFIRMED)
+"""Ends that are no news: the task goes on elsewhere, or its run is not over."""
+
+
+class RunEvents:
+    """Tells of the runs of one worker. On the hot path an event is only made where somebody listens."""
+
+    def __init__(self, events: Events, log: Log) -> None:
+        self._events = events
+        self._log = log
+
+    def start(self, run: Run) -> None:
+        """A handler begins. Called in its thread, where it has one."""
+        if self._events.wanted("task-started"):
+            details = {"id": run.task_id, "due": to_datetime(run.due), "attempt": run.header.attempt + 1}
+            self._events.emit("task-started", Event("task-started", details | {"fencing_token": run.header.token}))
+
+    def failure(self, run: Run, outcome: Outcome) -> None:
+        """A handler failed."""
+        # What a handler said on purpose needs no traceback.
+        trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
+        self._log.write("warning", "a handler failed", id=run.task_id, error=outcome.error, exc_info=trace)
+
+    def settlement(self, run: Run, settlement: Settlement) -> None:
+        """The end of a run was reported and accepted."""
+        outcome = run.outcome
+        assert outcome is not None
+        if outcome.end is End.DONE and not self._events.wanted("task-done"):
+            return
+        if outcome.end in _UNTOLD:
+            return
+        name = f"task-{settlement.what}"
+        if self._events.wanted(name):
+            details = {"id": run.task_id, "attempt": run.header.attempt + 1}
+            if name != "task-done":
+                details |= {"error": outcome.error, "exception": outcome.exception}
+            self._events.emit(name, Event(name, details))
+        if settlement.dead:
+            self._log.write("error", "a task was given up", id=run.task_id, error=outcome.error)
+
+    def refusal(self, run: Run) -> None:
+        """The end of a run was refused: the run lost its lease, or its task was removed."""
+        self._log.write("warning", "the outcome of a run was dropped", id=run.task_id, token=run.header.token)
+        details = {"id": run.task_id, "fencing_token": run.header.token}
+        self._events.emit("lease-lost", Event("lease-lost", details))
+
+    def unreadable(self, task_id: bytes, error: CorruptRecord) -> None:
+        """A record cannot be read by this version. It is put back as it is, for a worker that can read it."""
+        self._log.write("error", "a task cannot be read here", id=task_id.decode(), error=str(error))
+        self._events.emit("error", Event("error", {"error": error, "where": task_id.decode()}))
