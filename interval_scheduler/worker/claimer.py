@@ -14,6 +14,7 @@ from ..support.cancellation import is_cancelled
 from .backoff import Backoff
 from .claims import Claims
 from .context import Context
+from .due_times import NEVER, DueTimes
 from .roster import Roster
 from .server_clock import ServerClock
 from .slots import Slots
@@ -29,7 +30,6 @@ LEAST_TASKS = 2
 GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
 _NUDGE_SECONDS = 0.05
-_NEVER = float("inf")
 _LAST_CLAIM_SECONDS = 12.0
 """How long a stop waits for the claim that is under way: longer than the transport does, repeats and all."""
 
@@ -50,17 +50,9 @@ class Claimer:
         self._execute = context.execute
         self._runtime = context.runtime
         self._lease_ms = context.options.lease_ms
-        self._due: dict[int, float] = {}
-        self._lapse: dict[int, float] = {}
-        # When to claim from each partition, in ms by the server's clock. It follows from these two, and is asked for
-        # several times a run.
-        self._times: dict[int, float] = {}
-        # Hints that came while a question was under way: its answer may be older than they are, and must not undo them.
-        self._hinted: dict[int, float] = {}
+        self._times = DueTimes(self._partitions, roster)
         # What to reserve for partitions that had more to give than was asked for.
         self._appetite: dict[int, int] = {}
-        # Partitions whose lapsed runs are all suspects, which have to wait for the one that is running.
-        self._blocked: set[int] = set()
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
@@ -81,12 +73,7 @@ class Claimer:
 
     def hint(self, partition: int, due_ms: float) -> None:
         """Something in `partition` is due at `due_ms`."""
-        if partition not in self._partitions:
-            return
-        self._hinted[partition] = min(due_ms, self._hinted.get(partition, _NEVER))
-        if due_ms < self._due.get(partition, _NEVER):
-            self._due[partition] = due_ms
-            self._reckon(partition)
+        if self._times.hint(partition, due_ms):
             self.wake()
 
     def look_soon(self) -> None:
@@ -123,11 +110,11 @@ class Claimer:
                 self._awake = False
                 if self._runtime.monotonic() >= self._next_look:
                     await self._look()
-                elif ready := self._ready():
+                elif ready := self._times.ready(self._now_ms(), suspects=self._slots.takes_suspects):
                     await self._claim(ready)
                     await asyncio.sleep(0)  # what was claimed begins, and what is short frees its slot
                 else:
-                    await self._sleep(self._wake_time())
+                    await self._sleep(self.server.at(self._times.earliest(suspects=self._slots.takes_suspects)))
                 backoff.reset()
             except asyncio.CancelledError:
                 raise
@@ -140,9 +127,9 @@ class Claimer:
         """Reads the next times of all partitions, in one command."""
         partitions = list(self._partitions.values())
         if not partitions:
-            self._next_look = _NEVER
+            self._next_look = NEVER
             return
-        self._hinted.clear()
+        self._times.ask()
         sent = self._runtime.monotonic()
         [reply] = await self._execute([commands.look(partitions, self._runtime.script_now(), forgets=True)], "claim")
         if isinstance(reply, PartitionUnavailable):
@@ -159,45 +146,11 @@ class Claimer:
                     "error", "a partition is gone", instance=self.instance, partition=partition.number
                 )
                 due = b""
-            self._learn(partition.number, due, lapse)
+            self._times.learn(partition.number, float(due or NEVER), float(lapse or NEVER))
 
-    def _learn(self, partition: int, due: bytes, lapse: bytes) -> None:
-        for known, value in ((self._due, due), (self._lapse, lapse)):
-            if value:
-                known[partition] = float(value)
-            else:
-                known.pop(partition, None)
-        hinted = self._hinted.get(partition)
-        if hinted is not None and hinted < self._due.get(partition, _NEVER):
-            self._due[partition] = hinted
-        self._reckon(partition)
-
-    def _reckon(self, partition: int) -> None:
-        """Takes over what became known of a partition, or of this worker's rank for it."""
-        time = min(self._due.get(partition, _NEVER), self._lapse.get(partition, _NEVER))
-        if time < _NEVER:
-            self._times[partition] = time + 1000 * self._roster.delay(partition)
-        else:
-            self._times.pop(partition, None)
-
-    def _claim_times(self) -> dict[int, float]:
-        """When this worker should claim from each partition, in ms by the server's clock."""
-        if not self._blocked or self._slots.takes_suspects:
-            return self._times
-        times = {number: time for number, time in self._times.items() if number not in self._blocked}
-        for number in self._blocked & self._due.keys():
-            times[number] = self._due[number] + 1000 * self._roster.delay(number)
-        return times
-
-    def _ready(self) -> list[int]:
-        """The partitions whose time has come, the longest overdue first."""
-        times, now = self._claim_times(), self.server.ms(self._runtime.monotonic())
-        if min(times.values(), default=_NEVER) > now:
-            return []
-        return [number for _, number in sorted((time, number) for number, time in times.items() if time <= now)]
-
-    def _wake_time(self) -> float:
-        return self.server.at(min(self._claim_times().values(), default=_NEVER))
+    def _now_ms(self) -> float:
+        """The time by the clock of the server, as far as it is known."""
+        return self.server.ms(self._runtime.monotonic())
 
     async def _sleep(self, until: float) -> None:
         until = min(until, self._next_look)
@@ -231,11 +184,11 @@ class Claimer:
             first = int(self._roster.rank(number) == 0)
             args = (limit, self._lease_ms, suspects, CLAIM_BYTES, first)
             requests.append(partition.call("claim", self._runtime.script_now(), *args))
-            self._blocked.discard(number)
+            self._times.unblock(number)
             # Suspects run alone: only one partition of a round may give one.
-            if suspects and self._is_lapsed(number):
+            if suspects and self._times.lapsed(number, self._now_ms()):
                 suspects = 0
-        self._hinted.clear()
+        self._times.ask()
         sent = self.server.leave(self._runtime.monotonic())
         self._claiming = asyncio.get_running_loop().create_future()
         try:
@@ -275,27 +228,21 @@ class Claimer:
             self._slots.give_back(free)
         return chosen
 
-    def _is_lapsed(self, number: int) -> bool:
-        lapse = self._lapse.get(number)
-        return lapse is not None and self.server.at(lapse) <= self._runtime.monotonic()
-
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots it did not need."""
         if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
             self._slots.give_back(limit)
             if isinstance(reply, PartitionUnavailable):
                 return reply
-            self._due.pop(number, None)
-            self._lapse.pop(number, None)
-            self._times.pop(number, None)
+            self._times.forget(number)
             return PartitionUnavailable(self.instance, f"partition {number} is not there ({reply[0].decode()})")
         entries: list[Any] = reply[4:]
         count = len(entries) // 2
         now_ms = reply[1] // 1000
         self.server.learn(reply[1], sent, received)
-        self._learn(number, reply[2], reply[3])
-        if count < limit and self._lapse.get(number, _NEVER) <= now_ms:
-            self._blocked.add(number)
+        self._times.learn(number, float(reply[2] or NEVER), float(reply[3] or NEVER))
+        if count < limit and self._times.lapsed(number, now_ms):
+            self._times.block(number)
         if count == limit:
             self._appetite[number] = min(CLAIM_TASKS, (GROWTH if limit >= PROBE_TASKS else 2) * limit)
         else:
@@ -314,7 +261,7 @@ class Claimer:
         if other is None or now - self._nudged.get(number, 0.0) < _NUDGE_SECONDS:
             return
         self._nudged[number] = now
-        message = f"{number} {self._due.get(number, self._lapse.get(number, 0)):.0f}"
+        message = f"{number} {self._times.next(number):.0f}"
         request = commands.Command(
             self.instance,
             script("nudge"),

@@ -11,9 +11,10 @@ from ..core.settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, 
 from ..model.errors import CorruptRecord
 from ..protocol.commands import Partition
 from .context import Context
-from .handlers import CANCELLED, Handler, make_runner
+from .handlers import Handler
 from .run import Host, Run
 from .run_events import RunEvents
+from .runners import CANCELLED, make_runner
 from .settler import Settler
 from .slots import Slots
 

@@ -1,0 +1,281 @@
+"""Running handlers: coroutine functions on the loop, plain functions in threads.
+
+Both keep their runners and hand them one run after another. A task or a future per run would cost more than many
+handlers do; a runner that is busy with one run costs nothing to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Awaitable
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from ..core.settlement import End, Outcome
+from ..model.errors import GiveUp, Postpone, RetryAfter
+from .handlers import Handler, is_coroutine_function, on_loop
+from .run import Run, enter, leave
+
+_DONE = Outcome(End.DONE)
+_TOO_LATE = Outcome(End.RELEASED)
+CANCELLED = Outcome(End.FAILED, "cancelled")
+"""Somebody else than the worker cancelled the handler's task, which may be the handler itself."""
+
+
+class Runner(Protocol):
+    """What the worker asks of both kinds."""
+
+    def submit(self, run: Run) -> None:
+        """Starts a run as soon as a runner is free, unless its lease has ended by then."""
+        ...
+
+    def withdraw(self) -> list[Run]:
+        """The runs that have not begun, taken back."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Observer(Protocol):
+    """Who is told of every run."""
+
+    def handler_begins(self, run: Run) -> None:
+        """A handler is about to begin. Called in its thread, where it has one."""
+
+    def handler_ended(self, run: Run, outcome: Outcome) -> None:
+        """A handler has ended, or its run was too late to begin. Called on the loop."""
+
+
+def make_runner(handler: Handler, observer: Observer, *, threads: bool) -> Runner:
+    """What runs a handler: on the loop if it is a coroutine function, or if there are no `threads`, else in threads."""
+    if is_coroutine_function(handler):
+        return CoroutineRunners(handler, observer)
+    return ThreadRunners(handler, observer) if threads else CoroutineRunners(on_loop(handler), observer)
+
+
+class CoroutineRunners:
+    """Tasks on the loop, as many as were ever busy at once, each taking run after run from one queue."""
+
+    def __init__(self, handler: Handler, observer: Observer) -> None:
+        self._handler = handler
+        self._begins = observer.handler_begins
+        self._ended = observer.handler_ended
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Run] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waking = False
+        self._closed = False
+
+    def submit(self, run: Run) -> None:
+        self._queue.append(run)
+        if not self._waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        # One runner at a time is woken; it wakes the next one before it starts, in case its handler waits. A flood of
+        # handlers that do not wait is then run by one task, without switches.
+        self._waking = True
+        while self._idle:
+            waiter = self._idle.pop()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        task = self._loop.create_task(self._run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self._closed:
+            self._waking = False
+            while self._queue:
+                run = self._queue.popleft()
+                if self._queue and not self._waking:
+                    self._wake_one()
+                if _is_too_late(run, self._loop):
+                    self._ended(run, _TOO_LATE)
+                elif not await self._run_one(run, task):
+                    if self._queue and not self._waking:
+                        self._wake_one()
+                    return
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    async def _run_one(self, run: Run, task: asyncio.Task[None]) -> bool:
+        """Whether the runner goes on: not where somebody else cancelled its task, as the end of a loop does, which
+        waits for that."""
+        timer, goes_on = None, True
+        if run.definition.timeout is not None:
+            timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
+        run.owner = task
+        self._begins(run)
+        token = enter(run)
+        outcome = _DONE
+        try:
+            await self._handler(run.definition.payload)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise
+            outcome = Outcome(End.FAILED, _timeout_text(run)) if run.timed_out else CANCELLED
+        except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
+            outcome = _verdict(error)
+        finally:
+            leave(token)
+            run.owner = None
+            if timer is not None:
+                timer.cancel()
+            # A cancellation of ours means the run. One that came too late must not hit the next run.
+            if task.cancelling():
+                goes_on = task.cancelling() <= run.cancellations
+                await _take_cancellation(task)
+        self._ended(run, outcome)
+        return goes_on
+
+    def withdraw(self) -> list[Run]:
+        runs = list(self._queue)
+        self._queue.clear()
+        return runs
+
+    def close(self) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+
+
+async def _take_cancellation(task: asyncio.Task[None]) -> None:
+    """Takes one that was asked for and did not arrive yet, as where a handler cancels itself and returns."""
+    with contextlib.suppress(asyncio.CancelledError):  # before Python 3.13 `uncancel` does not call it back
+        await asyncio.sleep(0)
+    while task.cancelling():
+        task.uncancel()
+
+
+def _time_out(run: Run) -> None:
+    run.timed_out = True
+    run.cancel()
+
+
+class ThreadRunners:
+    """Daemon threads, as many as were ever busy at once.
+
+    None can be stopped: one that hangs keeps its slot, but not the process.
+    """
+
+    def __init__(self, handler: Handler, observer: Observer) -> None:
+        self._handler = handler
+        self._begins = observer.handler_begins
+        self._ended = observer.handler_ended
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Run | None] = SimpleQueue()
+        self._results: deque[tuple[Run, Outcome]] = deque()
+        self._reporting = False
+        self._threads = 0
+        self._busy = 0
+
+    def submit(self, run: Run) -> None:
+        self._queue.put(run)
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"interval-scheduler-handler-{self._threads}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (run := self._queue.get()) is not None:
+            outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run)
+            self._results.append((run, outcome))
+            # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
+            if not self._reporting:
+                self._reporting = True
+                try:
+                    self._loop.call_soon_threadsafe(self._report)
+                except RuntimeError:  # the loop is closed: the process is on its way out, and the lease lapses
+                    return
+            del run
+
+    def _run_one(self, run: Run) -> Outcome:
+        run.owner = threading.get_ident()
+        self._begins(run)
+        token = enter(run)
+        begin = self._loop.time()
+        outcome = _DONE
+        try:
+            result = self._handler(run.definition.payload)
+            if isinstance(result, Awaitable):
+                # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
+                asyncio.run(_await(result))
+        except BaseException as error:
+            outcome = _verdict(error)
+        finally:
+            leave(token)
+            run.owner = None
+        limit = run.definition.timeout
+        if limit is not None and self._loop.time() - begin > limit / 1000:
+            outcome = Outcome(End.FAILED, _timeout_text(run))
+        return outcome
+
+    def _report(self) -> None:
+        self._reporting = False
+        while self._results:
+            run, outcome = self._results.popleft()
+            self._busy -= 1
+            self._ended(run, outcome)
+
+    def withdraw(self) -> list[Run]:
+        runs = []
+        while not self._queue.empty():
+            try:
+                run = self._queue.get_nowait()
+            except Empty:  # a thread was quicker
+                break
+            if run is not None:
+                runs.append(run)
+        self._busy -= len(runs)
+        return runs
+
+    def close(self) -> None:
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+
+def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a run ended before it began: its task was removed, the reply of its claim took longer than its lease, or
+    this process stood still."""
+    return run.lost or run.deadline <= loop.time()
+
+
+async def _await(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+def _verdict(error: BaseException) -> Outcome:
+    """What becomes of a run whose handler raised `error`."""
+    if isinstance(error, Postpone):
+        return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
+    if isinstance(error, GiveUp):
+        return Outcome(End.ABANDONED, _bounded(str(error)), exception=error)
+    if isinstance(error, RetryAfter):
+        return Outcome(End.FAILED, _bounded(str(error)), exception=error, pause=round(error.seconds * 1000))
+    return Outcome(End.FAILED, describe(error), exception=error)
+
+
+def _timeout_text(run: Run) -> str:
+    return f"TimeoutError: ran longer than its timeout of {(run.definition.timeout or 0) / 1000:g} s"
+
+
+def describe(error: BaseException) -> str:
+    """An error as it is kept with the task, bounded."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:  # whatever its __str__ does
+        text = type(error).__name__
+    return _bounded(text)
+
+
+def _bounded(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()[:2000]
