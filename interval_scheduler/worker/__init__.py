@@ -1,13 +1,18 @@
-"""The worker: claims what is due, runs handlers under leases, settles in batches.
+"""The worker: claims what is due, runs handlers under leases, and settles in batches.
 
-One `Worker` runs on one event loop. For every instance it has a claimer and a settler, so that one that fails takes
-only its own partitions down:
+One `Worker` runs on one event loop. It has one `Slots` and one `Claims` for all instances; for each instance it has a
+claimer, a settler and a lease keeper, so that an instance that fails takes only its own partitions down.
 
-- `claimer` caches the next time of every partition (each claim and each hint tells it), sleeps until the first of them
-  and claims, oldest partition first, no more than there are free slots;
-- `handlers` runs coroutine functions on the loop and plain functions in threads;
-- `settler` reports the ends of runs in batches, over reconnects, until they are accepted or refused;
-- `leases` renews leases from a thread of its own, so that a handler that blocks the loop does not lose its lease;
-- `roster` knows the other workers, and with them who wakes first for which partition: that one sleeps until the due
-  time itself, the next one a little longer, the others only look every `check_tasks_every_seconds`.
+The way of a task:
+
+1. `claimer` sleeps until the first of the `due_times` it knows, reserves `slots`, and claims from the partitions whose
+   time has come, the longest overdue first. `hints` wake it earlier.
+2. `claims` makes a `run` of each record, and hands it to the `runners`.
+3. `runners` call the handler: a coroutine function on the loop, a plain function in a thread.
+4. `leases` renews the lease of a live run, from a thread, so that a handler that blocks the loop does not lose it.
+5. `settler` reports how runs ended, in batches, over reconnects, until each report is accepted or refused.
+6. `claims` forgets the run, and `run_events` tells what became of it.
+
+Beside them: `roster` knows the other workers, and who wakes first for which partition; `server_clock` estimates the
+clock of an instance; `timer` and `backoff` say when to wake and when to try again; `host` answers what handlers ask.
 """

@@ -1,4 +1,4 @@
-"""The pauses before what failed is tried again."""
+"""How long to wait before something that failed is tried again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _FIRST = 0.02
 
 
 class Backoff:
-    """Exponential backoff, with jitter: a server in need is asked ever less often, and not by all workers at once.
+    """Exponential backoff with jitter: a server in trouble is asked less and less often, and not by all at once.
 
-    Not so rarely, though, that a lease of `lease_ms` could end between a few attempts that fail by chance, as where a
-    connection breaks again and again.
+    The longest wait is a twelfth of a lease of `lease_ms`. So several attempts fit into a lease, and a few that fail by
+    chance, as on a connection that breaks again and again, do not cost the lease.
     """
 
     def __init__(self, runtime: Runtime, lease_ms: int) -> None:

@@ -23,19 +23,19 @@ from .timer import Timer
 CLAIM_TASKS = 250
 """Most tasks in one claim of one partition."""
 PROBE_TASKS = 16
-"""What is reserved at most for a partition that left nothing behind last time, and at least `LEAST_TASKS`: so that many
-light ones fit one round trip. One that had more gets twice as much the next time, and `GROWTH` times as much after a
-full probe, up to `CLAIM_TASKS`: a flood is soon taken in hundreds, and a handful in many places in few rounds."""
+"""Most slots that are reserved for a partition that had nothing more to give last time; the least are `LEAST_TASKS`. So
+many partitions with few tasks fit one round trip. A partition that had more gets twice as many slots the next time, and
+`GROWTH` times as many after a full probe, up to `CLAIM_TASKS`. So a flood is soon claimed in hundreds."""
 LEAST_TASKS = 2
 GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
 _NUDGE_SECONDS = 0.05
 _LAST_CLAIM_SECONDS = 12.0
-"""How long a stop waits for the claim that is under way: longer than the transport does, repeats and all."""
+"""How long a stop waits for the claim that is under way: longer than the transport waits, its repetition included."""
 
 
 class Claimer:
-    """Looks after the partitions of one instance: knows their next times, and claims from those whose time has come."""
+    """Claims from the partitions of one instance, as soon as their time has come and slots are free."""
 
     def __init__(self, instance: str, context: Context, roster: Roster, slots: Slots, claims: Claims) -> None:
         self.instance = instance
@@ -66,7 +66,10 @@ class Claimer:
 
     @property
     def is_behind(self) -> bool:
-        """Whether more is due than could be claimed so far, and this is about to go on. When that is over it tells."""
+        """Whether more is due than could be claimed so far, and the next claim follows at once.
+
+        When nothing is left to claim, it calls `before_rest`.
+        """
         return self._behind and self._sleeper is None and not self._stopping
 
     # -- hints -------------------------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ class Claimer:
             self.wake()
 
     def look_soon(self) -> None:
-        """Hints may have been missed, or ranks have changed: read the next times of all partitions."""
+        """Hints may have been missed, or ranks have changed: the next times of all partitions are read soon."""
         self._next_look = 0.0
         self.wake()
 
@@ -87,7 +90,7 @@ class Claimer:
             self._sleeper.set_result(None)
 
     async def stop(self) -> None:
-        """Claims no more. Waits for a claim that is under way, whose tasks are handed over as ever."""
+        """Claims no more. Waits for a claim that is under way; its tasks are handed over as usual."""
         self._stopping = True
         self.wake()
         if self._claiming is not None:
@@ -96,7 +99,7 @@ class Claimer:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Claims until cancelled. No error ends it."""
+        """Claims until it is cancelled. No error ends it."""
         self._timer = Timer(self.wake, self._runtime.kernel_timers)
         try:
             await self._run()
@@ -112,7 +115,7 @@ class Claimer:
                     await self._look()
                 elif ready := self._times.ready(self._now_ms(), suspects=self._slots.takes_suspects):
                     await self._claim(ready)
-                    await asyncio.sleep(0)  # what was claimed begins, and what is short frees its slot
+                    await asyncio.sleep(0)  # the claimed runs begin, and short ones free their slots
                 else:
                     await self._sleep(self.server.at(self._times.earliest(suspects=self._slots.takes_suspects)))
                 backoff.reset()
@@ -136,8 +139,8 @@ class Claimer:
             raise reply
         now = self._runtime.monotonic()
         self.server.learn(reply[1], sent, now)
-        # Often enough to know every lease before it lapses; spread, so that workers started together do not look
-        # together for ever.
+        # Often enough to know of every lease before it lapses. Spread, so that workers that started
+        # together do not look together for ever.
         pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))
         self._next_look = now + pause * self._runtime.random.uniform(0.8, 1)
         for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
@@ -168,7 +171,7 @@ class Claimer:
         self.server.awake(until)
 
     async def _claim(self, ready: list[int]) -> None:
-        """One round trip: claims from the oldest partitions, as far as free slots go."""
+        """Claims, in one round trip, from the partitions that are longest overdue, as many tasks as there are slots."""
         chosen = self._shares(ready)
         if not chosen:
             self.starved = True
@@ -197,7 +200,7 @@ class Claimer:
             self._slots.give_back(sum(limit for _, limit in chosen))
             raise
         finally:
-            # Whoever waits for this goes on in the next turn of the loop, when the replies were handed over.
+            # Who waits for this goes on in the next turn of the loop. By then the replies are handed over.
             self._claiming.set_result(None)
             self._claiming = None
         received = self._runtime.monotonic()
@@ -205,14 +208,14 @@ class Claimer:
         for (number, limit), reply in zip(chosen, replies, strict=True):
             try:
                 failure = self._take(number, limit, reply, sent, received) or failure
-            except Exception as error:  # the slots and the tasks of the other partitions must not be lost with it
+            except Exception as error:  # the slots and the tasks of the other partitions must not be lost
                 failure = error
         self._behind = len(chosen) < len(ready) or bool(self._appetite)
         if failure is not None:
             raise failure
 
     def _shares(self, ready: list[int]) -> list[tuple[int, int]]:
-        """Reserves slots for partitions, those that are longest overdue first, as far as there are any."""
+        """Reserves slots for partitions, for the longest overdue first: partition and number of slots."""
         light = sum(number not in self._appetite for number in ready)
         wanted = [self._appetite.get(number, PROBE_TASKS) for number in ready]
         free = self._slots.reserve(sum(wanted))
@@ -229,7 +232,7 @@ class Claimer:
         return chosen
 
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
-        """Hands over what one claim returned, and gives back the slots it did not need."""
+        """Hands over what one claim returned, and gives back the slots that it did not need."""
         if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
             self._slots.give_back(limit)
             if isinstance(reply, PartitionUnavailable):
@@ -254,7 +257,7 @@ class Claimer:
         return None
 
     async def _pass_on(self, ready: list[int]) -> None:
-        """Every slot is taken and work is due: tells one other worker, who may have slots, now and then."""
+        """All slots are taken and work is due: now and then, tells one other worker, which may have free slots."""
         other = self._roster.other()
         now = self._runtime.monotonic()
         number = ready[0]

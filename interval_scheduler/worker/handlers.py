@@ -13,12 +13,16 @@ Handler = Callable[[Any], Any]
 
 
 def check_handler(handler: Any) -> None:
-    """Refuses at once what could only turn every task into a dead letter."""
+    """Refuses what cannot be called with a payload: every task would become a dead letter.
+
+    Raises:
+        InvalidOptions: saying what is wrong with the handler.
+    """
     advice = "pass a function or a coroutine function that takes one argument, the payload"
     if not callable(handler):
         raise InvalidOptions([f"handler is {handler!r}: {advice}"])
     if _is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-        raise InvalidOptions([f"handler {handler!r} is a generator function, whose body nobody would run: {advice}"])
+        raise InvalidOptions([f"handler {handler!r} is a generator function, and its body would never run: {advice}"])
     try:
         signature = inspect.signature(handler)
     except ValueError:
@@ -30,12 +34,12 @@ def check_handler(handler: Any) -> None:
 
 
 def is_coroutine_function(handler: Any) -> bool:
-    """Whether calling the handler only makes a coroutine."""
+    """Whether calling the handler returns a coroutine, and runs nothing yet."""
     return _is_any(handler, inspect.iscoroutinefunction)
 
 
 def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
-    """Whether a function, what a partial or a method stands for, or an object's ``__call__`` is of one of the kinds."""
+    """Whether a function, the function inside a partial, or the ``__call__`` of an object is of one of these kinds."""
     while hasattr(handler, "func"):  # functools.partial
         handler = handler.func
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
@@ -43,7 +47,7 @@ def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
 
 
 def on_loop(handler: Handler) -> Handler:
-    """A coroutine function that does what a plain handler does."""
+    """A coroutine function that calls a plain handler, for where there are no threads."""
 
     async def call(payload: Any) -> None:
         result = handler(payload)

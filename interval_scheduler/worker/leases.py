@@ -1,7 +1,7 @@
-"""Renewing leases from a thread of its own, over connections of its own.
+"""Renews the leases of live runs, from a thread and over connections of its own.
 
-A handler that blocks the event loop, or a loop that is merely busy, therefore loses no lease. A run whose lease could
-not be renewed in time, or whose task is gone, is told so.
+So a handler that blocks the event loop, or a busy loop, does not lose its lease. If a lease could not be renewed in
+time, or its task is gone, the run is told.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_LEASE_MS = 7 * 86_400_000
 
 
 class LeaseKeeper:
-    """Keeps the leases of all live runs on one instance until `stop`: one that hangs delays no other."""
+    """Keeps the leases of all live runs on one instance, until `stop`. An instance that hangs delays no other."""
 
     def __init__(self, instance: str, context: Context, transport: BlockingTransport, claims: Claims) -> None:
         """`transport` is for the thread of the keeper, apart from that of the event loop."""
@@ -65,7 +65,7 @@ class LeaseKeeper:
                 pause = self._failed(error)
 
     async def run(self) -> None:
-        """Keeps the leases on the event loop until cancelled: what `start` does, where there are no threads."""
+        """Keeps the leases on the event loop until it is cancelled: used instead of `start` if there are no threads."""
         pause = self._pause
         while True:
             await asyncio.sleep(pause)
@@ -87,7 +87,7 @@ class LeaseKeeper:
         return self._backoff.next()
 
     def _renewal(self) -> Operation[bool]:
-        """Renews what has to be; False where some of it has to be tried again soon."""
+        """Renews the leases that are due for it. False if some of them must be tried again soon."""
         horizon = self._runtime.monotonic() + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
         for run in self._claims.leased():
@@ -105,7 +105,7 @@ class LeaseKeeper:
     def _apply(self, runs: Sequence[Run], reply: Reply, deadline: float) -> None:
         now = self._runtime.monotonic()
         if isinstance(reply, PartitionUnavailable):
-            # The lease counts from when it was last known to be ours. Once it is over, somebody else may run the task.
+            # A lease counts from when it was last known to be ours. When it is over, another worker may run the task.
             gone = [run for run in runs if run.deadline <= now]
         else:
             kept = reply[2] if reply[0] == b"ok" else b"0" * len(runs)
@@ -117,7 +117,7 @@ class LeaseKeeper:
             self._claims.lose_lease(run)
 
     def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
-        """Renews one lease at once; False where it was lost. Callable from any thread; blocks for a round trip."""
+        """Renews one lease at once. False if it is lost. May be called in any thread; blocks for a round trip."""
         lease_ms = self._lease_ms
         if seconds is not None:
             lease_ms = parse_duration(seconds, "extend", "seconds", minimum_ms=1, maximum_ms=_LONGEST_LEASE_MS)

@@ -1,7 +1,7 @@
-"""Who else works, and so who wakes first for which partition.
+"""The list of live workers, which decides who wakes first for which partition.
 
-Workers report alive on the master instance every few seconds. Ranks follow from the sorted list of the live ones, so
-they need no agreement. No promise depends on the list: a worker that is wrong about it only wakes too early or late.
+Every worker sends a beat to the master instance every few seconds. Ranks follow from the sorted list of live workers,
+so workers need no agreement. No promise depends on the list: a worker with a wrong list only wakes too early or late.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from ..support.cancellation import is_cancelled
 from .context import Context
 
 BEAT_SECONDS = 3.0
-"""Pause between reports: rare enough to cost nothing, often enough that a dead worker is replaced within `TTL_MS`."""
+"""Time between beats: rare enough to cost nothing, often enough that a dead worker is replaced within `TTL_MS`."""
 TTL_MS = 10_000
 BACKUP_SECONDS = 0.025
-"""How much later the second in line wakes: long enough that it mostly finds the work taken, short for a stand-in."""
+"""How much later the second in line wakes: long enough that the first one has mostly taken the work, and short if the
+first one is gone."""
 NEWS_SECONDS = 0.001
-"""For each live worker, how long the report after news of a change may be put off: not all ask in the same moment, and
-who come together are learned of together."""
+"""After news of a change, each worker waits up to this long per live worker before its next beat: so not all beat in
+the same moment, and workers that start together are seen together."""
 OTHERS_SECONDS = 1.0
-"""The same for each further one."""
+"""How much later each further one in line wakes."""
 
 
 class Roster:
@@ -45,7 +46,7 @@ class Roster:
         self._news = asyncio.Event()
 
     def rank(self, partition: int) -> int:
-        """0 for the worker that wakes first for a partition."""
+        """The place of this worker in line for a partition: 0 wakes first."""
         found = self._ranks.get(partition)
         if found is None:
             found = self._ranks[partition] = preference(partition, self._members, self._worker)
@@ -64,11 +65,11 @@ class Roster:
         return self._runtime.random.choice(others) if others else None
 
     async def beat(self) -> None:
-        """Reports this worker alive once."""
+        """Sends one beat: this worker is alive."""
         self._learn(await self._send(TTL_MS))
 
     async def run(self) -> None:
-        """Reports this worker alive until cancelled. No error ends it."""
+        """Sends beats until it is cancelled. No error ends it."""
         while not is_cancelled():
             pause = self._runtime.routine(BEAT_SECONDS) * self._runtime.random.uniform(0.8, 1)
             try:
@@ -80,7 +81,7 @@ class Roster:
                 self._context.report(self._master, error)
 
     def news(self) -> None:
-        """Somebody came or went: until this worker knows, two may believe to be first for a partition, or nobody."""
+        """A worker came or went. Until this one knows, two workers or none may believe to be first for a partition."""
         self._news.set()
 
     async def _hears_news(self, seconds: float) -> bool:
@@ -100,7 +101,7 @@ class Roster:
 
     def _learn(self, reply: Reply) -> None:
         if isinstance(reply, PartitionUnavailable):
-            return  # with the master down the last known list goes on
+            return  # while the master is down, the last known list stays
         members: Sequence[str] = sorted({*(member.decode() for member in reply[1:]), self._worker})
         if tuple(members) != self._members:
             self._members = tuple(members)

@@ -20,15 +20,15 @@ class Host(Protocol):
     """What a handler asks of the worker that runs it, from whatever thread."""
 
     def lease_deadline(self, run: Run) -> datetime:
-        """Until when a run owns its task, by the clock of this machine."""
+        """When the lease of a run ends, by the clock of this machine."""
         ...
 
     def extend(self, run: Run, seconds: float | timedelta | None) -> bool:
-        """Renews a lease at once; False where it was lost."""
+        """Renews a lease at once. False if it is lost."""
         ...
 
     def successor(self, run: Run, task: Task) -> Successor:
-        """Checks and encodes what is to follow a run."""
+        """Checks and encodes the task that shall follow a run."""
         ...
 
 
@@ -36,8 +36,8 @@ class Host(Protocol):
 class Run(Live):
     """A claimed task in this process. `deadline` is when its lease ends, on the monotonic clock of this machine.
 
-    The one object that a run needs: what else were made for each would have to be freed, and be looked at by the
-    garbage collector in between.
+    It is the only object that is made for a run. Each further one would take time to make and to free, and the garbage
+    collector would look at it in between.
     """
 
     host: Host
@@ -52,21 +52,21 @@ class Run(Live):
     lost: bool = False
     timed_out: bool = False
     cancellations: int = 0
-    """How often its task was cancelled because of this run. Who else cancels that means the task itself."""
+    """How often the asyncio task was cancelled because of this run. Other cancellations mean the task itself."""
     successor: Successor | None = None
-    """What takes the place of the task if this run ends well."""
+    """What replaces the task if this run ends well (`continue_as`)."""
     outcome: Outcome | None = None
-    """How it ended, once it has."""
+    """How the run ended; None until then."""
     unsure: bool = False
-    """Whether a settle of this run was sent and not answered."""
+    """Whether the end of this run was reported and no answer came."""
 
     @property
     def in_thread(self) -> bool:
-        """Whether a thread is in the handler: it goes on though the event loop may have ended."""
+        """Whether a thread is in the handler. A thread goes on even if the event loop has ended."""
         return isinstance(self.owner, int)
 
     def cancel(self) -> None:
-        """Stops the handler, where it is a coroutine that is under way. To be called on the loop."""
+        """Cancels the handler if it is a coroutine that runs. Must be called on the loop."""
         if self.owner is not None and not isinstance(self.owner, int):
             self.cancellations += 1
             self.owner.cancel()

@@ -1,7 +1,7 @@
-"""Running handlers: coroutine functions on the loop, plain functions in threads.
+"""Runs handlers: coroutine functions on the event loop, plain functions in threads.
 
-Both keep their runners and hand them one run after another. A task or a future per run would cost more than many
-handlers do; a runner that is busy with one run costs nothing to the others.
+Both sorts keep a set of runners (asyncio tasks, or threads), and each runner takes one run after another. An asyncio
+task or a future for each run would cost more than many handlers do.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .run import Run, enter, leave
 _DONE = Outcome(End.DONE)
 _TOO_LATE = Outcome(End.RELEASED)
 CANCELLED = Outcome(End.FAILED, "cancelled")
-"""Somebody else than the worker cancelled the handler's task, which may be the handler itself."""
+"""The asyncio task of the handler was cancelled, and not by the worker: perhaps by the handler itself."""
 
 
 class Runner(Protocol):
-    """What the worker asks of both kinds."""
+    """What both sorts can do."""
 
     def submit(self, run: Run) -> None:
-        """Starts a run as soon as a runner is free, unless its lease has ended by then."""
+        """Starts a run as soon as a runner is free. If its lease has ended by then, the handler is not called."""
         ...
 
     def withdraw(self) -> list[Run]:
-        """The runs that have not begun, taken back."""
+        """Takes back the runs that have not begun."""
         ...
 
     def close(self) -> None: ...
@@ -57,7 +57,7 @@ def make_runner(handler: Handler, observer: Observer, *, threads: bool) -> Runne
 
 
 class CoroutineRunners:
-    """Tasks on the loop, as many as were ever busy at once, each taking run after run from one queue."""
+    """Asyncio tasks that take runs from one queue. There are as many as were ever busy at once."""
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
         self._handler = handler
@@ -108,8 +108,8 @@ class CoroutineRunners:
             await waiter
 
     async def _run_one(self, run: Run, task: asyncio.Task[None]) -> bool:
-        """Whether the runner goes on: not where somebody else cancelled its task, as the end of a loop does, which
-        waits for that."""
+        """Runs one handler. Returns whether the runner goes on: not if others cancelled its asyncio task, as at the end
+        of a loop, which waits for it."""
         timer, goes_on = None, True
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
@@ -123,14 +123,14 @@ class CoroutineRunners:
             if self._closed:
                 raise
             outcome = Outcome(End.FAILED, _timeout_text(run)) if run.timed_out else CANCELLED
-        except BaseException as error:  # SystemExit and the like too: a handler hurts only its own task
+        except BaseException as error:  # SystemExit too: a handler hurts only its own task
             outcome = _verdict(error)
         finally:
             leave(token)
             run.owner = None
             if timer is not None:
                 timer.cancel()
-            # A cancellation of ours means the run. One that came too late must not hit the next run.
+            # The worker cancels a run, not the runner. A cancellation that came too late must not hit the next run.
             if task.cancelling():
                 goes_on = task.cancelling() <= run.cancellations
                 await _take_cancellation(task)
@@ -149,7 +149,7 @@ class CoroutineRunners:
 
 
 async def _take_cancellation(task: asyncio.Task[None]) -> None:
-    """Takes one that was asked for and did not arrive yet, as where a handler cancels itself and returns."""
+    """Takes a cancellation that has not arrived yet, as when a handler cancels itself and returns."""
     with contextlib.suppress(asyncio.CancelledError):  # before Python 3.13 `uncancel` does not call it back
         await asyncio.sleep(0)
     while task.cancelling():
@@ -162,9 +162,9 @@ def _time_out(run: Run) -> None:
 
 
 class ThreadRunners:
-    """Daemon threads, as many as were ever busy at once.
+    """Daemon threads that take runs from one queue. There are as many as were ever busy at once.
 
-    None can be stopped: one that hangs keeps its slot, but not the process.
+    A thread cannot be stopped: one that hangs keeps its slot, but does not keep the process from ending.
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
@@ -189,12 +189,12 @@ class ThreadRunners:
         while (run := self._queue.get()) is not None:
             outcome = _TOO_LATE if _is_too_late(run, self._loop) else self._run_one(run)
             self._results.append((run, outcome))
-            # One wake-up of the loop for all results until it looks. The loop clears the flag before it looks.
+            # The loop is woken once for all results until it looks. It clears the flag before it looks.
             if not self._reporting:
                 self._reporting = True
                 try:
                     self._loop.call_soon_threadsafe(self._report)
-                except RuntimeError:  # the loop is closed: the process is on its way out, and the lease lapses
+                except RuntimeError:  # the loop is closed: the process ends, and the lease lapses
                     return
             del run
 
@@ -207,7 +207,7 @@ class ThreadRunners:
         try:
             result = self._handler(run.definition.payload)
             if isinstance(result, Awaitable):
-                # A plain function that returned a coroutine (a partial, a decorator): run it to its end.
+                # The plain function returned a coroutine, as some decorators do. It is run to its end.
                 asyncio.run(_await(result))
         except BaseException as error:
             outcome = _verdict(error)
@@ -244,8 +244,8 @@ class ThreadRunners:
 
 
 def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a run ended before it began: its task was removed, the reply of its claim took longer than its lease, or
-    this process stood still."""
+    """Whether a run lost its lease before it began: its task was removed, the reply to the claim took longer than the
+    lease, or this process stood still."""
     return run.lost or run.deadline <= loop.time()
 
 
@@ -254,7 +254,7 @@ async def _await(awaitable: Awaitable[Any]) -> None:
 
 
 def _verdict(error: BaseException) -> Outcome:
-    """What becomes of a run whose handler raised `error`."""
+    """The outcome of a run whose handler raised `error`."""
     if isinstance(error, Postpone):
         return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
     if isinstance(error, GiveUp):
@@ -269,10 +269,10 @@ def _timeout_text(run: Run) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An error as it is kept with the task, bounded."""
+    """The text of an error that is stored with the task, of bounded length."""
     try:
         text = f"{type(error).__name__}: {error}"
-    except BaseException:  # whatever its __str__ does
+    except BaseException:  # its __str__ may raise anything
         text = type(error).__name__
     return _bounded(text)
 

@@ -1,4 +1,4 @@
-"""The clock of an instance, as a worker sees it: what to send when, so that it is read at a time of that clock."""
+"""Estimates the clock of an instance: when to send a claim, so that the server reads it at the due time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import math
 from collections import deque
 
 _ANSWERS = 32
-"""Of how many round trips the least counts: of so many claims about one gets there too soon."""
+"""How many round trips count. About one claim in so many arrives too soon."""
 _ANSWER_SECONDS = 60.0
-"""How long one counts at most: clocks drift apart."""
+"""How long a round trip counts at most, because clocks drift apart."""
 _STEP_SECONDS = 0.001
 _WAKING_SECONDS = 0.001
-"""How long it takes at most from the end of a sleep to what it was for."""
+"""The longest time from the end of a sleep to the call that it was for."""
 
 
 class ServerClock:
-    """When a message sent now is read, by the clock of the instance: the soonest, as far as its answers tell.
+    """Estimates clock offset plus shortest latency: the minimum of server time − send time over 32 round trips.
 
-    The first answer of every round trip tells how far that clock was ahead of the one here, at the reading of what
-    left at a known time: the difference of the clocks, and the way. The least of the last ones is what the shortest
-    way makes of it, so that a claim may leave while its time has still to come, and nearly always gets there after
-    it. One that gets there sooner finds nothing, and makes the least smaller: it is sent once more. An answer that
-    was given, by what is known, after it came back shows that a clock stepped: what is known is forgotten then.
+    A message that is sent now is read by the server at the time here plus this estimate, or later. So a claim may leave
+    before its due time, and nearly always arrives after it. A claim that arrives too soon finds nothing, makes the
+    estimate smaller, and is sent once more.
+
+    Only the first answer of a round trip counts: the others waited for it. An answer that, by the estimate, was given
+    after it arrived shows that a clock has stepped. The estimate then starts again.
     """
 
     def __init__(self) -> None:
@@ -33,19 +34,19 @@ class ServerClock:
         self._left = float("-inf")
 
     def awake(self, until: float) -> None:
-        """A sleep that was to last until this monotonic time is over: the way of what it was for begins there."""
+        """A sleep that was to last until this monotonic time is over: what it was for counts as sent then."""
         self._woken = until
 
     def leave(self, now: float) -> float:
-        """When what is sent now left, for `learn`: where a sleep has just ended for it, at the end that was set."""
+        """The send time, for `learn`, of a call that is sent now: the end of the sleep that was for it, if any."""
         woken, self._woken = self._woken, 0.0
         return woken if 0.0 <= now - woken < _WAKING_SECONDS else now
 
     def learn(self, server_us: int, left: float, received: float) -> None:
-        """`server_us`: the time by the clock of the instance at which it read what had left; the others are by the
-        monotonic clock here, in seconds."""
+        """Takes an answer. `server_us` is when the server read the call, by its clock, in µs; `left` and `received` are
+        when the call was sent and answered, in seconds of the monotonic clock here."""
         if left == self._left:
-            return  # what came along with another one waited for it there
+            return  # not the first answer of this round trip
         self._left = left
         ahead = server_us / 1e6 - left
         least = self._least
@@ -60,13 +61,13 @@ class ServerClock:
         self._ahead = least[0][2]
 
     def at(self, due_ms: float) -> float:
-        """The monotonic time here to send at what is to be read at `due_ms` there."""
+        """The monotonic time here at which to send what the server shall read at `due_ms`."""
         return due_ms / 1000 - self._ahead
 
     def ms(self, monotonic: float) -> float:
-        """The inverse of `at`, a microsecond generous, because that rounds: whoever waits for a time sees it come."""
+        """The inverse of `at`, plus a microsecond for rounding: who waited until `at(due)` sees `due` reached."""
         return (monotonic + self._ahead) * 1000 + 0.001
 
     def now_ms(self, monotonic: float) -> int:
-        """`ms`, as a whole number that is not before it."""
+        """`ms`, rounded up to a whole number."""
         return math.ceil((monotonic + self._ahead) * 1000)

@@ -1,7 +1,7 @@
-"""Reporting the ends of runs, in batches: whatever ends while one batch is under way goes with the next.
+"""Reports the ends of runs, in batches: what ends while one batch is under way goes with the next.
 
-A report is in no hurry, and a server that works on it does not give out what is due. So while the claimer is behind
-they wait for each other, for a moment at most.
+A report is not urgent, and while a server works on it, the server gives out nothing that is due. So while the claimer
+is behind, reports wait for more reports, at most for a moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
-"""How long reports wait for claims at most, and how many."""
+"""How long, and how many, reports wait while the claimer is behind."""
 _ACCEPTED, _CHANGED = b"oc"
 """What the settle script says of each run, among others."""
 _NEVER = 1 << 63
@@ -51,7 +51,7 @@ class Settler:
         claimer.before_rest = self.flush
 
     def add(self, run: Run) -> None:
-        """Takes a run that has its outcome; returns at once."""
+        """Takes a run that has its outcome. Returns at once."""
         self._empty.clear()
         self._queue.append(run)
         if self._task is not None:
@@ -62,7 +62,7 @@ class Settler:
             self._waiting = asyncio.get_running_loop().call_later(_WAIT_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Reports what was added so far."""
+        """Reports now what was added so far."""
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -75,7 +75,7 @@ class Settler:
                 batch, self._queue = self._queue, []
                 try:
                     again = await self._settle(batch)
-                except Exception as error:  # an error in here must not lose the ends of runs
+                except Exception as error:  # no error may lose the ends of runs
                     self._context.log.write("error", "settling failed and is tried again", error=repr(error))
                     again = batch
                 if again:
@@ -88,7 +88,7 @@ class Settler:
             self._empty.set()
 
     async def _settle(self, batch: list[Run]) -> list[Run]:
-        """Reports a batch; returns what has to be tried again after a pause."""
+        """Reports a batch. Returns the runs whose report must be repeated after a pause."""
         groups: dict[Partition, list[Run]] = {}
         for run in batch:
             groups.setdefault(run.partition, []).append(run)
@@ -124,7 +124,7 @@ class Settler:
         next_due = _NEVER
         for run, settlement, answer in zip(runs, settlements, reply[2], strict=True):
             if answer == _ACCEPTED or (answer != _CHANGED and run.unsure):
-                # What was sent before without an answer, and is not known any more, was accepted then.
+                # A report was sent before, and no answer came. That the run is unknown now shows that it was accepted.
                 header = settlement.header
                 if header is not None and header.due < next_due and header.state != RUNNING:
                     next_due = header.due
@@ -137,7 +137,7 @@ class Settler:
             self._claimer.hint(runs[0].partition.number, next_due)
 
     def _changed(self, run: Run, record: bytes) -> None:
-        """The task was assigned, moved or asked for while it ran: decide again, on what it is now."""
+        """The task was assigned, moved or asked to run now during the run: decides again, on what it is now."""
         raw, body = split_record(record)
         try:
             run.definition = decode_body(body)
@@ -149,7 +149,7 @@ class Settler:
             )
             self._claims.refuse(run)
             return
-        # What was asked for while the run was live wins over what its handler wanted to follow.
+        # What others asked for during the run wins over what the handler wants to follow.
         assert run.outcome is not None
         run.outcome = replace(run.outcome, successor=None)
         self._queue.append(run)
@@ -173,7 +173,7 @@ class Settler:
         await self._empty.wait()
 
     def cancel(self) -> None:
-        """Gives up on what is still not reported: its leases lapse."""
+        """Gives up the reports that were not accepted so far: the leases of these runs lapse."""
         if self._waiting is not None:
             self._waiting.cancel()
         if self._task is not None:

@@ -1,9 +1,9 @@
 """A timer that fires on time.
 
-Event loops wait by epoll, which takes whole milliseconds, and round up: their timers are late by half a millisecond or
-more. On Linux a timer of the kernel, watched as a socket is (timerfd_create(2)), is late by a tenth of that; but not
-after a long sleep, when the processor has to wake up first. So such a sleep ends a little ahead, and a short one
-follows it.
+Event loops wait with epoll, which takes whole milliseconds and rounds up: their timers are late by half a millisecond
+or more. On Linux a timer of the kernel, watched like a socket (timerfd_create(2)), is late by a tenth of that. After a
+long sleep it is later, because the processor has to wake up first. So a long sleep ends a little early, and a short one
+follows.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _AHEAD_SECONDS = 0.0002
 
 
 class Timer:
-    """Calls back on the running loop after some time, set anew as often as wanted.
+    """Calls back on the running loop after some time. It can be set again at any time.
 
-    By a timer of the kernel if `kernel_timers` and there is one, else by one of the loop.
+    Uses a timer of the kernel if `kernel_timers` is set and the platform has one, else a timer of the loop.
     """
 
     def __init__(self, callback: Callable[[], object], kernel_timers: bool) -> None:
@@ -35,13 +35,13 @@ class Timer:
         self._process = os.getpid()
         self._handle: asyncio.TimerHandle | None = None
         self._until: float | None = None
-        """The end of a long sleep, until what ends ahead of it has."""
+        """When a long sleep shall end, while the early part of it lasts."""
         self._timer = _open_timer() if kernel_timers else None
         if self._timer is not None:
             self._loop.add_reader(self._timer, self._fired)
 
     def set(self, seconds: float) -> None:
-        """Fires in `seconds` from now, and no more at the time that was set before."""
+        """Fires in `seconds` from now. The time that was set before is forgotten."""
         if self._timer is None:
             self._cancel()
             self._handle = self._loop.call_later(seconds, self._callback)
@@ -51,7 +51,7 @@ class Timer:
             _arm(self._timer, until if self._until is None else until - _AHEAD_SECONDS)
 
     def close(self) -> None:
-        """Fires no more."""
+        """Ends the timer. It never fires again."""
         self._cancel()
         timer, self._timer = self._timer, None
         if timer is None:
@@ -69,7 +69,7 @@ class Timer:
 
     def _fired(self) -> None:
         if self._timer is not None:
-            with contextlib.suppress(BlockingIOError):  # set anew after it had fired
+            with contextlib.suppress(BlockingIOError):  # it was set again after it had fired
                 os.read(self._timer, 8)
             if self._until is not None:
                 until, self._until = self._until, None
@@ -93,7 +93,7 @@ _libc = _system()
 
 
 def _open_timer() -> int | None:
-    """The descriptor of a timer of the kernel; None where it has none to give."""
+    """The file descriptor of a new timer of the kernel; None if it cannot be made."""
     if _libc is None:
         return None
     timer = _libc.timerfd_create(_CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
@@ -101,7 +101,7 @@ def _open_timer() -> int | None:
 
 
 def _arm(timer: int, until: float) -> None:
-    """Sets a timer to a time of the monotonic clock; one that is past fires at once."""
+    """Sets a timer to a time of the monotonic clock. A time in the past fires at once."""
     seconds, rest = divmod(round(until * 1e9), 1_000_000_000)
     times = _Times((0, 0), seconds, rest)
     _libc.timerfd_settime(timer, _TIMER_ABSOLUTE, ctypes.byref(times), None)
