@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..core.definition import decode_body
 from ..core.record import RUNNING, parse_header, split_record
 from ..core.settlement import GONE, Settlement, is_over, settle
-from ..model.errors import CorruptRecord, PartitionUnavailable
-from ..protocol.commands import REFUSALS, Command, Partition, Reply
+from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
+from ..protocol import calls
+from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import batches
 from ..support.log import Log
 from ..support.runtime import Runtime
@@ -25,8 +25,6 @@ from .run import Run
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
 """How long reports wait for claims at most, and how many."""
-_ACCEPTED, _CHANGED = b"oc"
-"""What the settle script says of each run, among others."""
 _NEVER = 1 << 63
 
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
@@ -114,12 +112,14 @@ class Settler:
         requests = [self._command(chunk, settlements) for chunk, settlements in zip(chunks, decided, strict=True)]
         again: list[Run] = []
         for chunk, settlements, reply in zip(chunks, decided, await self._execute(requests, "settle"), strict=True):
-            if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
+            try:
+                settled = calls.read_settle(chunk[0].partition, reply)
+            except (PartitionUnavailable, TopologyMismatch) as error:
                 for run in chunk:
-                    run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
+                    run.unsure = run.unsure or not isinstance(error, PartitionUnavailable) or error.unknown_outcome
                 again += chunk
             else:
-                self._answered(chunk, settlements, reply)
+                self._answered(chunk, settlements, settled)
         return again
 
     def _decide(self, run: Run, now: int) -> Settlement:
@@ -128,17 +128,17 @@ class Settler:
             return GONE
         return settle(run, run.outcome, now, self._runtime.random.random())
 
-    def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], reply: Reply) -> None:
-        records = iter(reply[3:])
+    def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], settled: calls.Settled) -> None:
+        records = iter(settled.changed)
         next_due = _NEVER
-        for run, settlement, answer in zip(runs, settlements, reply[2], strict=True):
-            if answer == _ACCEPTED or (answer != _CHANGED and run.unsure):
+        for run, settlement, answer in zip(runs, settlements, settled.answers, strict=True):
+            if answer == calls.ACCEPTED or (answer != calls.CHANGED and run.unsure):
                 # What was sent before without an answer, and is not known any more, was accepted then.
                 header = settlement.header
                 if header is not None and header.due < next_due and header.state != RUNNING:
                     next_due = header.due
                 self._settled(run, settlement)
-            elif answer == _CHANGED:
+            elif answer == calls.CHANGED:
                 self._changed(run, next(records))
             else:
                 self._refused(run)
@@ -162,17 +162,7 @@ class Settler:
         self._queue.append(run)
 
     def _command(self, chunk: Sequence[Run], settlements: Sequence[Settlement]) -> Command:
-        args: list[Any] = [self._lease_ms]
-        for run, settlement in zip(chunk, settlements, strict=True):
-            if settlement is GONE:
-                args += (run.raw_id, run.raw_header, b"")
-                continue
-            new = b"" if settlement.header is None else settlement.header.encode()
-            if settlement.body or settlement.dead:
-                args += (run.raw_id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
-            else:
-                args += (run.raw_id, run.raw_header, new)
-        return chunk[0].partition.call("settle", self._runtime.script_now(), *args)
+        return calls.settle(chunk[0].partition, self._runtime.script_now(), self._lease_ms, chunk, settlements)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

@@ -26,7 +26,7 @@ from ..model.events import Event, Events
 from ..model.options import Options
 from ..model.task import Task
 from ..model.times import to_datetime
-from ..protocol import keys
+from ..protocol import calls, keys
 from ..protocol.commands import Partition
 from ..protocol.topology import Layout
 from ..servers.monitor import Monitor
@@ -255,7 +255,7 @@ class Worker:
     async def _subscribe(self) -> None:
         namespace = self._layout.namespace
         for instance, claimer in self._claimers.items():
-            channels = {f"{{{namespace}}}:hint", f"{{{namespace}}}:worker:{self.id}"}
+            channels = {keys.any_hint_channel(namespace), keys.worker_channel(namespace, self.id)}
             heard = claimer.look_soon
             if instance == self._layout.master:
                 channels.add(keys.workers(namespace))
@@ -283,7 +283,7 @@ class Worker:
             elif second:
                 claimer.hint(int(first), float(second))
             else:
-                claimer.hint(int(channel.rpartition("}")[0].rpartition(":")[2]), float(first))
+                claimer.hint(keys.partition_of_hint(channel), float(first))
 
         return receive
 
@@ -334,7 +334,7 @@ class Worker:
         """Takes what one claim gave out: ids and records in turn."""
         self._reserved -= len(entries) // 2
         token = 0
-        for task_id, record in zip(entries[::2], entries[1::2], strict=True):
+        for task_id, record in calls.pairs(entries):
             raw, body = split_record(record)
             try:
                 header = parse_header(raw)
