@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .model.errors import AlreadyExecuting
 from .model.events import Event, Events
 from .model.options import Options
-from .protocol import commands
+from .protocol import calls, keys
 from .protocol.tasks import Operations
 from .protocol.topology import Layout
 from .servers.data_loss import LossDetector
@@ -57,7 +57,7 @@ class Engine:
         return Monitor(
             self.endpoints,
             self.health,
-            f"{{{self.options.namespace}}}:monitor",
+            keys.monitor_channel(self.options.namespace),
             self.options.storage.reconnect_interval_seconds,
             self.runtime,
             self._greet,
@@ -67,7 +67,7 @@ class Engine:
         """Lets even a process that has nothing to ask of an instance notice what was lost there."""
         transport = AsyncTransport(self.endpoints)
         try:
-            await transport.execute([commands.identify(instance, self.options.namespace, give=False)])
+            await transport.execute([calls.identify(instance, self.options.namespace, give=False)])
         finally:
             await transport.close()
 

@@ -10,9 +10,10 @@ import hiredis
 from interval_scheduler import Scheduler
 from interval_scheduler.core.definition import prepare
 from interval_scheduler.model.options import Options, load_options
+from interval_scheduler.protocol.bulk import CALLS_AT_ONCE
 from interval_scheduler.protocol.commands import Command
-from interval_scheduler.protocol.operation import Ahead, batches
-from interval_scheduler.protocol.tasks import CALLS_AT_ONCE, Operations
+from interval_scheduler.protocol.operation import SendAhead, batches
+from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import Layout
 from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport import replies as answers
@@ -85,7 +86,7 @@ def _collect(operations: Operations, jobs: Sequence[Job], commands: list[Command
     try:
         request = next(operation)
         while True:
-            assert isinstance(request, Ahead)
+            assert isinstance(request, SendAhead)
             if id(request) in sent:
                 request = operation.send([_reply(request.command)])
             else:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from interval_scheduler.core.definition import Definition, decode_body, prepare
 from interval_scheduler.core.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.core.settlement import End, Outcome, begin, is_over
+from interval_scheduler.core.settlement import GONE, End, Outcome, begin, is_over
+from interval_scheduler.protocol import calls
 from interval_scheduler.protocol.commands import Partition
+from interval_scheduler.protocol.operation import batches
 from interval_scheduler.transport import replies as answers
-from interval_scheduler.worker.handlers import CoroutineRunners
 from interval_scheduler.worker.run import Run
+from interval_scheduler.worker.runners import CoroutineRunners
 
 from ..adapter import Item, payload
 from ..bench import Bench
@@ -65,7 +66,7 @@ def executing(count: int) -> list[Account]:
         "what follows the run",
         least_each(lambda: (is_over(run.header, run.definition, outcome) for run in made), count),
     )
-    worker.add("worker", "packing settles", least(lambda: _pack_settles(ids, raw_headers), count))
+    worker.add("worker", "packing settles", least(lambda: _pack_settles(made), count))
 
     server = Account(
         "Running a due task: processor time of the server",
@@ -85,35 +86,37 @@ def _run(claim: tuple[str, Header, Definition], raw_header: bytes, now: int) -> 
     return Run(task_id, header, definition, now, now, False, _NOBODY, _PARTITION, raw_id, raw_header, now, deadline)
 
 
+class _Last:
+    """Waits for the end of the last of so many runs."""
+
+    def __init__(self, runs: int) -> None:
+        self._left = runs
+        self.through = asyncio.Event()
+
+    def handler_begins(self, run: Run) -> None:
+        """Nobody listens to the event."""
+
+    def handler_ended(self, run: Run, outcome: Outcome) -> None:
+        self._left -= 1
+        if not self._left:
+            self.through.set()
+
+
 async def _dispatch(runs: Sequence[Run]) -> None:
     """Hands runs to handlers, and waits for the last one."""
-    through = asyncio.Event()
-    ended = itertools.count(1)
 
     async def handler(_payload: object) -> None:
         return
 
-    def count(_run: Run, _outcome: Outcome) -> None:
-        if next(ended) == len(runs):
-            through.set()
-
-    runners = CoroutineRunners(handler, _ignore, count)
+    last = _Last(len(runs))
+    runners = CoroutineRunners(handler, last)
     for run in runs:
         runners.submit(run)
-    await through.wait()
+    await last.through.wait()
     runners.close()
 
 
-def _ignore(_run: Run) -> None:
-    """Nobody listens to the event."""
-
-
-def _pack_settles(ids: Sequence[str], headers: Sequence[bytes]) -> None:
+def _pack_settles(runs: Sequence[Run]) -> None:
     """Packs the reports of runs that are over for good, as many a call as under load."""
-    for start in range(0, len(ids), SETTLES_PER_CALL):
-        arguments: list[bytes | str | int] = [15_000]
-        for task_id, header in zip(
-            ids[start : start + SETTLES_PER_CALL], headers[start : start + SETTLES_PER_CALL], strict=True
-        ):
-            arguments += (task_id, header, b"")
-        answers.pack(_PARTITION.call("settle", "", *arguments))
+    for batch in batches(runs, SETTLES_PER_CALL):
+        answers.pack(calls.settle(_PARTITION, "", 15_000, batch, [GONE] * len(batch)))

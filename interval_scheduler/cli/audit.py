@@ -35,32 +35,32 @@ def register(commands: Any) -> None:
     """Adds both commands to the subparsers."""
     for name, help in (
         ("verify", "check everything that is stored"),
-        ("repair", "check everything that is stored, and mend it"),
+        ("repair", "check everything that is stored, and repair it"),
     ):
         parser = commands.add_parser(
             name,
             help=help,
             description="Audits every invariant between records, buckets, index, retries, leases and dead letters, in "
             "short steps, while producers and workers go on. "
-            + ("Changes nothing." if name == "verify" else "Mends what it finds without losing a task.")
+            + ("Changes nothing." if name == "verify" else "Repairs what it finds without losing a task.")
             + " Exit code 0 if nothing is wrong (any more), 1 otherwise.",
         )
         add_namespace_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print what was found as JSON")
-        parser.set_defaults(run=run, mend=name == "repair")
+        parser.set_defaults(run=run, repair=name == "repair")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints what was found; the exit code: 1 if something is wrong and was not mended."""
+    """Prints what was found; the exit code: 1 if something is wrong and was not repaired."""
     from ..scheduler import Scheduler
 
     fields = scheduler_options(options)
     # Log lines go to stderr: what was found may be read by a program.
     with typed_options_win(fields), Scheduler(fields, logging.getLogger("interval_scheduler")) as scheduler:
-        audit = (scheduler.repair if options.mend else scheduler.verify)(_progress if sys.stderr.isatty() else None)
+        audit = (scheduler.repair if options.repair else scheduler.verify)(_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
-    print(json.dumps(asdict(audit), indent=2) if options.json else "\n".join(lines(audit, options.mend)))
+    print(json.dumps(asdict(audit), indent=2) if options.json else "\n".join(lines(audit, options.repair)))
     return 0 if audit.sound else 1
 
 
@@ -68,19 +68,19 @@ def _progress(checked: int) -> None:
     print(f"\r{checked:,} entries checked", end="", file=sys.stderr, flush=True)
 
 
-def lines(audit: Audit, mend: bool) -> Iterator[str]:
+def lines(audit: Audit, repair: bool) -> Iterator[str]:
     """A line for each problem, and one that sums up."""
     for problem in audit.problems:
-        state = "MENDED" if problem.mended else "WRONG "
+        state = "REPAIRED" if problem.repaired else "WRONG   "
         yield (
             f"{state}  {problem.kind:<6}  {problem.id!r} (partition {problem.partition}, {problem.instance}): "
             f"{_WHAT[problem.kind]}: {problem.found}"
         )
-        if mend and not problem.mended and problem.kind in _ADVICE:
-            yield f"{'':<16}fix: {_ADVICE[problem.kind]}"
-    wrong = sum(not problem.mended for problem in audit.problems)
-    mended = len(audit.problems) - wrong
-    found = "nothing is wrong" if not audit.problems else f"{wrong} wrong" + (f", {mended} mended" if mended else "")
+        if repair and not problem.repaired and problem.kind in _ADVICE:
+            yield f"{'':<18}fix: {_ADVICE[problem.kind]}"
+    wrong = sum(not problem.repaired for problem in audit.problems)
+    repaired = len(audit.problems) - wrong
+    found = f"{wrong} wrong{f', {repaired} repaired' if repaired else ''}" if audit.problems else "nothing is wrong"
     yield f"{audit.tasks:,} tasks and {audit.dead:,} dead letters checked: {found}"
-    if wrong and not mend:
+    if wrong and not repair:
         yield "run `interval-scheduler repair` with the same arguments"

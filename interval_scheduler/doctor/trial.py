@@ -12,17 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from ..core.definition import decode_body
 from ..core.record import parse_header, split_record
-from ..core.settlement import End, Live, Outcome, settle
+from ..core.settlement import End, Outcome
 from ..model.errors import PartitionUnavailable, SchedulerError
 from ..model.options import Options
 from ..model.task import Task
-from ..protocol import commands, keys
+from ..protocol import calls, keys
 from ..protocol.audit import audit
 from ..protocol.commands import Command, Partition, Reply
-from ..protocol.operation import Operation, check, drive
-from ..protocol.scripts import script
+from ..protocol.operation import Operation, drive
+from ..protocol.settling import claimed_run, settle_run
 from ..protocol.tasks import Operations
 from ..protocol.topology import Layout, join
 from ..servers.requirements import Finding
@@ -36,6 +35,7 @@ HINT_SECONDS = 2.0
 _BUCKET_MS = 86_400_000
 _LEASE_MS = 60_000
 _HOUR = 3600
+_GIVEN_UP = Outcome(End.ABANDONED, "tried by the doctor")
 
 
 def trial_namespace(namespace: str) -> str:
@@ -84,7 +84,8 @@ class Trial:
         """Tries everything, and deletes every key that was made for it."""
         try:
             hinted = self._steps()
-        except (SchedulerError, _Unexpected) as error:
+        except (SchedulerError, _Unexpected, LookupError, TypeError, ValueError) as error:
+            # The latter come from a reply of another form, as behind a proxy that changes what it passes on.
             reason = str(error)
             if isinstance(error, PartitionUnavailable):
                 # redis-py takes the code out of an error (OOM, READONLY…) and gives it a class instead.
@@ -136,9 +137,10 @@ class Trial:
         record, now = self._claim(home)
         token = parse_header(split_record(record)[0]).token
         self._step = "prolonging a lease"
-        self._expect(self._call(home, "renew", _LEASE_MS, "now", token)[2], lambda answer: answer == b"1")
+        [reply] = self._execute([calls.renew(home, self._now, _LEASE_MS, ("now", token))])
+        self._expect(calls.read_renew(home, reply).answers, lambda answers: answers == bytes([calls.RENEWED]))
         self._do("confirming a run", operations.confirm_task("now", token))
-        self._settle(home, record, now, End.DONE)
+        self._settle(home, record, now, Outcome(End.DONE))
         self._do("reading a task", operations.is_scheduled("now"), False)
 
     def _plan(self, operations: Operations, layout: Layout) -> None:
@@ -158,12 +160,12 @@ class Trial:
     def _bury(self, operations: Operations, home: Partition) -> None:
         """Dead letters: made, read, revived, purged; and the task that is left is removed."""
         for _ in range(2):
-            self._settle(home, *self._claim(home), End.ABANDONED)
-            letters = self._do("reading dead letters", operations.dead_tasks(), None)
-            self._expect(len(letters), lambda count: count == 1)
+            self._settle(home, *self._claim(home), _GIVEN_UP)
+            found = self._do("reading dead letters", operations.dead_tasks(), None)
+            self._expect(len(found), lambda count: count == 1)
             if self._do("reviving a dead letter", operations.retry_dead_tasks(["now"]), None) != 1:
                 raise _Unexpected("the dead letter was not found")
-        self._settle(home, *self._claim(home), End.ABANDONED)
+        self._settle(home, *self._claim(home), _GIVEN_UP)
         self._do("purging dead letters", operations.purge_dead_tasks(), 1)
         self._do("removing a task", operations.remove_tasks(["now"]), 1)
 
@@ -174,39 +176,29 @@ class Trial:
         self._do("taking a lock twice", operations.lock("doctor", "take", "b", _LEASE_MS), 0)
         self._do("extending a lock", operations.lock("doctor", "extend", "a", _LEASE_MS), 1)
         self._do("releasing a lock", operations.lock("doctor", "release", "a", 0), 1)
-        self._step = "reporting a worker, passing on a hint, or greeting a server"
-        namespace, now = self._options.namespace, self._runtime.script_now()
-        requests = [commands.workers(self._name, namespace, now, "doctor", ttl) for ttl in (_LEASE_MS, 0)]
-        requests.append(Command(self._name, script("nudge"), (keys.workers(namespace),), ("doctor", "0 0"), True))
-        requests.append(commands.greet(self._name, [keys.meta(namespace, 0)], "doctor", [0]))
+        self._step = "reporting a worker, passing on a hint, or the handshake with a server"
+        namespace = self._options.namespace
+        requests = [calls.workers(self._name, namespace, self._now, "doctor", ttl) for ttl in (_LEASE_MS, 0)]
+        requests.append(calls.nudge(self._name, namespace, "doctor", 0, 0))
+        requests.append(calls.handshake(self._name, [keys.meta(namespace, 0)], "doctor", [0]))
         for reply in self._execute(requests):
             self._expect(reply, lambda answer: not isinstance(answer, Exception))
 
     def _claim(self, home: Partition) -> tuple[bytes, int]:
         self._step = "claiming a task"
-        reply = self._call(home, "claim", 1, _LEASE_MS, 1, 1024, 1)
-        self._expect(reply[4:5], lambda ids: ids == [b"now"])
-        return reply[5], reply[1] // 1000
+        [reply] = self._execute([calls.claim(home, self._now, 1, _LEASE_MS, 1, 1024, is_first=True)])
+        claimed = calls.read_claim(home, reply)
+        tasks = dict(calls.pairs(claimed.entries))
+        self._expect(list(tasks), lambda ids: ids == [b"now"])
+        return tasks[b"now"], claimed.now_us // 1000
 
-    def _settle(self, home: Partition, record: bytes, now: int, end: End) -> None:
-        """Settles as a worker does: again with the new record, where it changed during the run."""
-        self._step = "settling a run"
-        while True:
-            raw, body = split_record(record)
-            header, definition = parse_header(raw), decode_body(body)
-            result = settle(
-                Live("now", header, definition, header.grid, now, False), Outcome(end, "tried by the doctor"), now, 0.0
-            )
-            new = b"" if result.header is None else result.header.encode()
-            reply = self._call(home, "settle", _LEASE_MS, "now", raw, b"+" + new, result.body, result.dead)
-            if reply[2] != b"c":
-                break
-            record = reply[3]
-        self._expect(reply[2], lambda answer: answer == b"o")
+    def _settle(self, home: Partition, record: bytes, now_ms: int, outcome: Outcome) -> None:
+        run = claimed_run(b"now", record, now_ms)
+        self._do("settling a run", settle_run(home, run, outcome, self._now, now_ms, _LEASE_MS))
 
-    def _call(self, home: Partition, name: str, *args: bytes | str | int) -> list[Any]:
-        [reply] = self._execute([home.call(name, self._runtime.script_now(), *args)])
-        return check(home, reply)
+    @property
+    def _now(self) -> str:
+        return self._runtime.script_now()
 
     def _do(self, step: str, operation: Operation[T], expected: object = True) -> T:
         """Carries an operation out; `expected` None takes any result."""
@@ -223,15 +215,14 @@ class Trial:
     def _delete(self) -> list[str]:
         """Deletes every key that the trial can have made; the names of those that are left."""
         namespace = self._options.namespace
-        prefix = keys.meta(namespace, 0).removesuffix("meta")
-        names = [prefix + part for part in ("meta", "tasks", "index", "retries", "leases")]
-        names += [prefix + part for part in ("dead", "dead-records", "sequence")]
+        meta = keys.meta(namespace, 0)
+        names = [keys.of_partition(meta, name) for name in keys.PARTITION_KEYS]
         names += [keys.topology(namespace), keys.instance_name(namespace), keys.workers(namespace)]
         names += [keys.lock(namespace, "doctor"), keys.lock_sequence(namespace)]
         time = self._line.one("TIME")
         seconds = self._runtime.time() if isinstance(time, Exception) else int(time[0])
         today = int(seconds * 1000) // _BUCKET_MS
-        names += [f"{prefix}bucket:{(today + day) * _BUCKET_MS}" for day in (-1, 0, 1)]
+        names += [keys.bucket(meta, (today + day) * _BUCKET_MS) for day in (-1, 0, 1)]
         self._line.ask(*(("DEL", name) for name in names))
         answers = self._line.ask(*(("EXISTS", name) for name in names))
         return [name for name, answer in zip(names, answers, strict=True) if answer != 0]

@@ -3,14 +3,14 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] operation  text  id of this call, which becomes the revision of what it writes; after a blank, the revision that the tasks must have, '' for none
+-- ARGV[3] call_id  text  id of this call, which becomes the revision of what it writes; after a space, the revision that the tasks must have, '' for tasks that must not exist
 -- ARGV[4...] tasks  id, when, delay, body  when: '=ms' explicit slot, '~ms' or '~' (now) as soon as possible; delay: ms of jitter
--- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per task: c created, u updated, x another revision
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one character per task: c created, u updated, x another revision
 -- Keeps: an existing task keeps its pending time; a running one keeps running, and what is assigned follows the run;
---        a repeat of the same operation is recognised by the revision and changes nothing. No id may come twice.
+--        a repeat of the same call is recognised by the revision and changes nothing. No id may come twice.
 --! include partition
 --! include hint
--- One task that is new, as a single call brings it: there is nothing to gather, and nothing is built to gather it in.
+-- A call for one new task, as most are: it needs none of the tables that many tasks are gathered in.
 if #ARGV == 7 and ARGV[6] == '' and string.byte(ARGV[5]) == 61 and not string.find(ARGV[3], ' ', 1, true) then -- '='
   local id, due = ARGV[4], string.sub(ARGV[5], 2)
   if not redis.call('HGET', prefix .. 'tasks', id) then
@@ -28,19 +28,19 @@ end
 
 --! include record
 --! include buckets
-local operation, condition = ARGV[3], nil
-local blank = string.find(operation, ' ', 1, true)
-if blank then operation, condition = string.sub(operation, 1, blank - 1), string.sub(operation, blank + 1) end
+local call_id, condition = ARGV[3], nil
+local space = string.find(call_id, ' ', 1, true)
+if space then call_id, condition = string.sub(call_id, 1, space - 1), string.sub(call_id, space + 1) end
 local ids = {}
 for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
 
 local answers, records = {}, {}
-local created = ',' .. operation .. '+\n'
+local created = ',' .. call_id .. '+\n'
 local earliest
 for i = 1, #ids do
   local at = 4 * i
-  local id, kind = ids[i], string.sub(ARGV[at + 1], 1, 1)
+  local id, form = ids[i], string.sub(ARGV[at + 1], 1, 1)
   local slot = string.sub(ARGV[at + 1], 2)
   if slot == '' then slot = text(now) end
   if not found[i] and condition and condition ~= '' then
@@ -54,23 +54,23 @@ for i = 1, #ids do
     else
       moment = moment + ARGV[at + 2]
       due = text(moment)
-      records[#records + 1] = compose('s', due, operation .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
+      records[#records + 1] = compose('s', due, call_id .. '+', '', slot, '', '', '', '') .. ARGV[at + 3]
     end
     gather(moment, due, id)
     if not earliest or moment < earliest then earliest = moment end
   else
     local state, due, revision, token, old_slot, attempt, strikes, flags, follow = parse(found[i])
-    if revision == operation .. '+' then
+    if revision == call_id .. '+' then
       answers[i] = 'c'
-    elseif revision == operation then
+    elseif revision == call_id then
       answers[i] = 'u'
     elseif condition and condition ~= revision then
       answers[i] = 'x'
     else
       answers[i] = 'u'
-      if state == 'r' and follow == '' and not string.find(flags, 'x', 1, true) then follow = kind .. slot end
+      if state == 'r' and follow == '' and not string.find(flags, 'x', 1, true) then follow = form .. slot end
       records[#records + 1] = id
-      records[#records + 1] = compose(state, due, operation, token, old_slot, attempt, strikes, flags, follow) .. ARGV[at + 3]
+      records[#records + 1] = compose(state, due, call_id, token, old_slot, attempt, strikes, flags, follow) .. ARGV[at + 3]
     end
   end
 end

@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] start  rank  of the first to return
--- ARGV[4] limit  letters
+-- ARGV[4] limit  dead letters  most to return
 -- Returns: 'ok', server time in us, then id and dead letter of each
 -- Keeps: reads only.
 --! include partition

@@ -3,8 +3,8 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] limit  letters  most to delete in this step
--- ARGV[4] until  ms  '+inf', or '(' and the time of last failure from which on letters stay
+-- ARGV[3] limit  dead letters  most to delete in this step
+-- ARGV[4] until  ms  '+inf', or '(' and a time: dead letters whose last failure was then or later stay
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, how many were deleted
 -- Keeps: no live task is touched.
 --! include partition

@@ -18,13 +18,7 @@ for i = 3, #ARGV do
   if record then
     local state, due = parse(record)
     redis.call('HDEL', prefix .. 'tasks', id)
-    if state then
-      withdraw(state, due, id)
-    else
-      -- Of a damaged record: what a bucket holds of it is dropped when it is due.
-      redis.call('ZREM', prefix .. 'retries', id)
-      redis.call('ZREM', prefix .. 'leases', id)
-    end
+    withdraw(state, due, id)
     removed = 1
   end
   if redis.call('HDEL', prefix .. 'dead-records', id) == 1 then

@@ -3,7 +3,7 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] operation  text  id of this call, which becomes the revision
+-- ARGV[3] call_id  text  id of this call, which becomes the revision
 -- ARGV[4] id  text
 -- ARGV[5] when  '=ms' a time, or '+ms' that long after now
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, 1 moved or 0 unknown id

@@ -3,11 +3,11 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] operation  text  id of this call, which becomes the revision
--- ARGV[4...] letters  id, dead letter as it was read, body of the task
--- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one digit per letter: 1 revived, 0 the letter changed or is gone
--- Keeps: a dead letter becomes a due task again in one step. Where the id is alive (the next occurrence of a recurring
---        task, or a new assignment), that one stays, and what failed is made up for by a run due now.
+-- ARGV[3] call_id  text  id of this call, which becomes the revision
+-- ARGV[4...] dead_letters  id, dead letter as it was read, body of the task
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one digit per dead letter: 1 revived, 0 it changed or is gone
+-- Keeps: a dead letter becomes a due task again in one step. A live task of that id (the next occurrence of a
+--        recurring task, or a new assignment) stays, and an extra run of it that is due now makes up for what failed.
 --! include partition
 --! include record
 --! include place
@@ -22,7 +22,7 @@ for i = 4, #ARGV, 3 do
     local record = redis.call('HGET', prefix .. 'tasks', id)
     if not record then
       redis.call('HSET', prefix .. 'tasks', id, compose('s', time, ARGV[3], '', '', '', '', '', '') .. ARGV[i + 2])
-      put_in_bucket(time, id)
+      place('s', time, id)
       revived = true
     else
       local state, due, _, token, slot, attempt, strikes, flags, follow, body = parse(record)

@@ -5,7 +5,7 @@
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- ARGV[3] lease  ms  how long a run that awaits confirmation stays claimed
 -- ARGV[4...] runs  id, expected header, new header  new header '' deletes the task; with '+' in front, two more follow: new body or '', dead letter or ''
--- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one letter per run (o done, l lost, c changed), then the record of each changed run
+-- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one character per run (o accepted, l lost, c changed), then the record of each changed run
 -- Keeps: a run settles once, and only with its own token; where the record changed during the run nothing is written.
 --        Begins with a removal, so that a full instance drains.
 --! include partition
@@ -29,7 +29,7 @@ end
 local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
 local reply = {'ok', now_us, ''}
 local answers, gone, records, done = {}, {}, {}, {}
-local retries, leases, letters = {}, {}, {}
+local retries, leases, buried = {}, {}, {}
 local earliest
 for i = 1, #ids do
   local record, id = found[i], ids[i]
@@ -47,7 +47,7 @@ for i = 1, #ids do
   else
     answers[i] = 'o'
     gone[#gone + 1] = id
-    if dead[i] ~= '' then letters[#letters + 1] = i end
+    if dead[i] ~= '' then buried[#buried + 1] = i end
     if fresh[i] == '' then
       done[#done + 1] = id
     else
@@ -77,7 +77,7 @@ if #records > 0 then redis.call('HSET', prefix .. 'tasks', unpack(records)) end
 write_buckets()
 if #retries > 0 then redis.call('ZADD', prefix .. 'retries', unpack(retries)) end
 if #leases > 0 then redis.call('ZADD', prefix .. 'leases', unpack(leases)) end
-for _, i in ipairs(letters) do
+for _, i in ipairs(buried) do
   -- One dead letter per id: the newest error, how often, first and last time.
   local old = redis.call('HGET', prefix .. 'dead-records', ids[i])
   local count, first = string.match(old or '', '^(%d+),(%d+)')

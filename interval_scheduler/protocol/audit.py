@@ -1,4 +1,4 @@
-"""``verify`` and ``repair``: every invariant of what is stored, checked and mended on a live system.
+"""``verify`` and ``repair``: every invariant of what is stored, checked and repaired on a live system.
 
 One step of ``audit.lua`` checks some hundred entries at once, atomically, so what it finds is wrong at that moment and
 no race; meanwhile everybody goes on. Records come first: they are the only copies of tasks, and everything else follows
@@ -8,7 +8,7 @@ from them. Redis' ``HSCAN`` and ``ZSCAN`` make sure that whatever is there from 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +17,18 @@ from ..core.record import split_record
 from ..model.errors import CorruptRecord
 from ..model.options import Options
 from ..support.runtime import Runtime
+from . import calls, keys
 from .commands import Partition
-from .operation import Operation, check
+from .operation import Operation
 from .topology import Layout
 
 STEP = 200
 """Entries of one step: about a millisecond of server time."""
 AT_ONCE = 64
 """Partitions that are audited side by side."""
-_PARTS = ("tasks", "index", "retries", "leases", "dead-records", "dead")
-_SHOWN = 200
-"""Characters of what was found that a problem shows."""
+_PARTS = (keys.TASKS, keys.INDEX, keys.RETRIES, keys.LEASES, keys.DEAD_RECORDS, keys.DEAD)
+_MAX_FOUND = 200
+"""Most characters of what was found that a problem keeps."""
 ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead"]
 
 
@@ -44,8 +45,8 @@ class Problem:
     partition: int
     instance: str
     found: str
-    mended: bool
-    """Whether `repair` mended it; ``body`` and ``home`` it leaves alone."""
+    repaired: bool
+    """Whether `repair` has repaired it. It leaves ``body`` and ``home`` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +59,26 @@ class Audit:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, or everything that was has been mended."""
-        return all(problem.mended for problem in self.problems)
+        """Whether nothing is wrong, or everything that was has been repaired."""
+        return all(problem.repaired for problem in self.problems)
 
 
 def audit(
-    layout: Layout, options: Options, runtime: Runtime, mend: bool, progress: Callable[[int], None] | None
+    layout: Layout, options: Options, runtime: Runtime, repair: bool, progress: Callable[[int], None] | None
 ) -> Operation[Audit]:
     """Checks all partitions; `progress` is called with the number of entries checked so far."""
     waiting = deque(layout.partitions)
     active: list[_Audit] = []
     done: list[_Audit] = []
     while waiting or active:
+        now = runtime.script_now()
         while waiting and len(active) < AT_ONCE:
             active.append(_Audit(waiting.popleft(), layout))
         steps = [
-            one.partition.call("audit", runtime.script_now(), *one.step, STEP, int(mend), options.lease_ms)
-            for one in active
+            calls.audit(one.partition, now, *one.step, STEP, repair=repair, lease_ms=options.lease_ms) for one in active
         ]
         for one, reply in zip(active, (yield steps), strict=True):
-            one.learn(check(one.partition, reply))
+            one.learn(calls.read_audit(one.partition, reply))
         done += [one for one in active if one.is_done]
         active = [one for one in active if not one.is_done]
         if progress is not None:
@@ -108,32 +109,27 @@ class _Audit:
     def step(self) -> tuple[str, str]:
         return self._parts[0], self._cursor
 
-    def learn(self, reply: Sequence[object]) -> None:
-        """Takes the reply to the step."""
+    def learn(self, audited: calls.Audited) -> None:
+        """Takes what the step found."""
         part = self._parts[0]
-        _, _, cursor, checked, problems, contents = reply
-        assert isinstance(cursor, bytes)
-        assert isinstance(checked, int)
-        assert isinstance(problems, list)
-        assert isinstance(contents, list)
-        self.checked += checked
-        for kind, name, found, mended in zip(*(problems[at::4] for at in range(4)), strict=True):
-            self._add(kind.decode(), name, found.decode("utf-8", "replace"), mended == b"1")
-        if part == "tasks":
-            self.tasks += checked
-            self._check_bodies(contents)
-        elif part == "dead-records":
-            self.dead += checked
-            self._check_bodies(contents)
-        elif part == "index":
-            self._parts.extend(f"bucket:{name.decode('utf-8', 'replace')}" for name in contents)
-        self._cursor = cursor.decode()
+        self.checked += audited.checked
+        for problem in audited.problems:
+            self._add(problem.kind, problem.name, problem.found, problem.repaired)
+        if part == keys.TASKS:
+            self.tasks += audited.checked
+            self._check_bodies(audited.contents)
+        elif part == keys.DEAD_RECORDS:
+            self.dead += audited.checked
+            self._check_bodies(audited.contents)
+        elif part == keys.INDEX:
+            self._parts.extend(keys.BUCKET + name.decode("utf-8", "replace") for name in audited.contents)
+        self._cursor = audited.cursor
         if self._cursor == "0":
             self._parts.popleft()
 
     def _check_bodies(self, contents: Sequence[bytes]) -> None:
         """What only Python knows: whether bodies can be read, and where an id is at home."""
-        for task_id, record in _pairs(contents):
+        for task_id, record in calls.pairs(contents):
             try:
                 decode_body(split_record(record)[1])
             except CorruptRecord as error:
@@ -141,21 +137,17 @@ class _Audit:
             if self._layout.home(task_id) != self.partition:
                 self._add("home", task_id, f"belongs into partition {self._layout.home(task_id).number}", False)
 
-    def _add(self, kind: str, name: bytes, found: str, mended: bool) -> None:
+    def _add(self, kind: str, name: bytes, found: str, repaired: bool) -> None:
         if (kind, name) not in self._seen:
             self._seen.add((kind, name))
-            shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}…"
+            short = found if len(found) <= _MAX_FOUND else f"{found[:_MAX_FOUND]}…"
             self.problems.append(
                 Problem(
                     kind,  # type: ignore[arg-type]
                     name.decode("utf-8", "backslashreplace"),
                     self.partition.number,
                     self.partition.instance,
-                    shown,
-                    mended,
+                    short,
+                    repaired,
                 )
             )
-
-
-def _pairs(contents: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(contents[::2], contents[1::2], strict=True)

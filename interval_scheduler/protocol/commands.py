@@ -1,4 +1,7 @@
-"""Commands as values: what to send where. Pure functions build them, the transports execute them."""
+"""Commands and replies as values: what is sent where, and how each reply begins.
+
+The functions in `calls` build the commands and read the replies; the transports execute them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import keys
+from ..model.errors import PartitionUnavailable, TopologyMismatch
 from .scripts import Script, script
 
 Argument = bytes | str | int
+
+Reply = Any
+"""What a script returned (a list, its status first), or the PartitionUnavailable that stands in its place."""
+
+OK, MOVED, ABSENT = b"ok", b"moved", b"absent"
+"""How a reply begins. A script that has written begins with the number of writes to the partition in the place of
+`OK`. The other two refuse the call: the partition has another epoch, or it is not there. Nothing was written then."""
 
 
 # Not frozen: every call makes one, and that would take three times as long. Nobody changes one.
@@ -28,66 +38,23 @@ class Command:
     repeatable: bool = False
 
 
-# Told apart by identity: a layout has one object for each, and what is grouped by them is hashed for every task.
+# Compared by identity: there is one object per partition, and it is hashed for every task that is grouped by it.
 @dataclass(slots=True, eq=False)
 class Partition:
-    """Where a partition is: its number, the name of its owner, its epoch."""
+    """Where a partition is: its number, the name of its owner, the name of its ``meta`` key, its epoch."""
 
     number: int
     instance: str
     meta: str
     epoch: str = "1"
 
-    def call(self, name: str, now: str, *args: Argument, repeatable: bool = False) -> Command:
-        """The call of a partition script: its epoch and the time come first."""
-        return Command(self.instance, script(name), (self.meta,), (self.epoch, now, *args), repeatable)
 
-
-def look(partitions: Sequence[Partition], now: str, *, forgets: bool = False) -> Command:
-    """Reads the next times of partitions that share an instance; `forgets` what was known of them, as a worker does."""
-    epochs = [partition.epoch for partition in partitions]
-    metas = [partition.meta for partition in partitions]
-    return Command(partitions[0].instance, script("look"), metas, (now, int(forgets), *epochs), repeatable=True)
-
-
-def topology(instance: str, namespace: str, form: int, partitions: int, width_ms: int, owners: bytes) -> Command:
-    """Reads the topology, proposing one where there is none."""
+def partition_command(
+    name: str, partition: Partition, now: str, args: Sequence[Argument] = (), *, repeatable: bool = False
+) -> Command:
+    """A call of a script that works on one partition: the epoch and the time come before its own arguments."""
     return Command(
-        instance, script("topology"), (keys.topology(namespace),), (form, partitions, width_ms, owners), repeatable=True
-    )
-
-
-def topology_ready(instance: str, namespace: str) -> Command:
-    return Command(instance, script("topology_ready"), (keys.topology(namespace),), (), repeatable=True)
-
-
-def adopt(partition: Partition, form: int, width_ms: int) -> Command:
-    """Creates a partition on its owner."""
-    return Command(
-        partition.instance, script("adopt"), (partition.meta,), (form, width_ms, partition.instance), repeatable=True
-    )
-
-
-def identify(instance: str, namespace: str, *, give: bool) -> Command:
-    """Reads, or first gives, the name that an instance carries."""
-    return Command(
-        instance, script("identify"), (keys.instance_name(namespace),), (instance, int(give)), repeatable=True
-    )
-
-
-def workers(instance: str, namespace: str, now: str, worker: str, ttl_ms: int) -> Command:
-    """Reports a worker alive for `ttl_ms`, or gone with 0."""
-    return Command(instance, script("workers"), (keys.workers(namespace),), (now, worker, ttl_ms), repeatable=True)
-
-
-def lock(instance: str, namespace: str, name: str, action: str, holder: str, ttl_ms: int) -> Command:
-    """Takes, extends or releases a lock. Taking again by the same holder is one taking."""
-    return Command(
-        instance,
-        script("lock"),
-        (keys.lock(namespace, name), keys.lock_sequence(namespace)),
-        (action, holder, ttl_ms),
-        repeatable=action != "release",
+        partition.instance, script(name), (partition.meta,), (partition.epoch, now, *args), repeatable=repeatable
     )
 
 
@@ -99,14 +66,45 @@ def by_instance(commands: Iterable[Command]) -> dict[str, list[int]]:
     return groups
 
 
-def greet(instance: str, metas: Sequence[str], run: str, tokens: Sequence[int]) -> Command:
-    """Tells partitions which run of their server serves them, and asks how it found them."""
-    return Command(instance, script("greet"), metas, (run, *tokens), repeatable=True)
+def status(reply: list[Any]) -> int | bytes:
+    """How a reply begins: `OK`, `MOVED`, `ABSENT`, or how many times the partition has been written to."""
+    return reply[0]  # type: ignore[no-any-return]
 
 
-REFUSALS = (b"moved", b"absent")
-"""How the reply of a partition script begins where the partition is not there. Else with b"ok", or with the number of
-writes so far if the script wrote."""
+def is_refused(reply: list[Any]) -> bool:
+    """Whether a script refused to work, because the partition is not there."""
+    return status(reply) in (MOVED, ABSENT)
 
-Reply = Any
-"""What a script returned (a list, its status word first), or the PartitionUnavailable that came instead."""
+
+def require_available(reply: Reply) -> list[Any]:
+    """The reply of a script that works on no partition, or on several.
+
+    Raises:
+        PartitionUnavailable: where there is none.
+    """
+    if isinstance(reply, PartitionUnavailable):
+        raise reply
+    return reply  # type: ignore[no-any-return]
+
+
+def require_done(partition: Partition, reply: Reply) -> list[Any]:
+    """The reply of a script that works on one partition.
+
+    Raises:
+        PartitionUnavailable: where there is none.
+        TopologyMismatch: where the partition is not there.
+    """
+    if isinstance(reply, PartitionUnavailable):
+        raise reply
+    if is_refused(reply):
+        what = "has moved" if reply[0] == MOVED else "is gone: its data was lost, or belongs to another server"
+        raise TopologyMismatch(
+            f"partition {partition.number} on instance {partition.instance!r} {what}. Nothing was written; "
+            "reconnect, and restore the data of the instance if this goes on."
+        )
+    return reply  # type: ignore[no-any-return]
+
+
+def pairs(entries: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """Entries that come in turn, such as ids and records, two at a time."""
+    return zip(entries[::2], entries[1::2], strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from datetime import timedelta
 
 from ..core.definition import Definition, decode_body, task_id_of
@@ -11,63 +12,54 @@ from ..model.errors import InvalidTask, PartitionUnavailable
 from ..model.results import DeadTask, PartitionStats, ScheduledTask, State, Stats
 from ..model.schedule import Cron, Interval
 from ..model.times import parse_duration, to_datetime
+from . import calls
 from .commands import Partition
-from .operation import Calls, Operation
-from .topology import Layout
+from .operation import NamespaceOperations, Operation
 
 PAGE = 200
 """Tasks that are read from a partition at a time."""
 
 
-class Queries(Calls):
-    """What changes nothing."""
+class Queries(NamespaceOperations):
+    """The operations that change nothing."""
 
     def peek_task(self, task: object) -> Operation[ScheduledTask | None]:
         task_id = task_id_of(task)
-        _, stamp, record, dead = yield from self._one(task_id, "peek", task_id, repeatable=True)
-        now = int(stamp) / 1000
-        if record:
-            return _scheduled_task(task_id, record, now)
-        if dead:
-            return _dead_as_task(task_id, dead)
+        found = yield from self._peek(task_id)
+        if found.record:
+            return _scheduled_task(task_id, found.record, found.now_us / 1000)
+        if found.dead_letter:
+            return _dead_as_task(task_id, found.dead_letter)
         return None
 
     def is_scheduled(self, task: object) -> Operation[bool]:
         """Whether a live task of this id exists: waiting, running or retrying."""
         task_id = task_id_of(task)
-        reply = yield from self._one(task_id, "peek", task_id, repeatable=True)
-        return bool(reply[2])
+        found = yield from self._peek(task_id)
+        return bool(found.record)
+
+    def _peek(self, task_id: bytes) -> Operation[calls.Peek]:
+        home = self.home(task_id)
+        return self._ask(home, calls.peek(home, self._now, task_id), calls.read_peek)
 
     def counts(self) -> Operation[tuple[int, int]]:
         """Buckets and tasks over all partitions."""
-        buckets = tasks = 0
-        for partition, reply in zip(self._layout.partitions, (yield self._each("count")), strict=True):
-            answer = self._answer(partition, reply)
-            tasks += answer[2]
-            buckets += answer[3]
-        return buckets, tasks
+        partitions = self._layout.partitions
+        replies = yield [calls.count(partition, self._now) for partition in partitions]
+        found = [self._read(*each, calls.read_count) for each in zip(partitions, replies, strict=True)]
+        return sum(count.buckets for count in found), sum(count.tasks for count in found)
 
     def stats(self) -> Operation[Stats]:
+        partitions = self._layout.partitions
+        replies = yield [calls.count(partition, self._now) for partition in partitions]
         result = []
-        for partition, reply in zip(self._layout.partitions, (yield self._each("count")), strict=True):
-            if isinstance(reply, PartitionUnavailable):
-                result.append(PartitionStats(partition.number, partition.instance, error=reply.reason))
-                continue
-            _, stamp, tasks, buckets, retrying, running, dead, due = self._answer(partition, reply)
-            late = max(0.0, int(stamp) / 1e6 - int(due) / 1000) if due else 0.0
-            result.append(
-                PartitionStats(
-                    partition.number,
-                    partition.instance,
-                    tasks - retrying - running,
-                    running,
-                    retrying,
-                    dead,
-                    buckets,
-                    late,
-                    to_datetime(int(due)) if due else None,
-                )
-            )
+        for partition, reply in zip(partitions, replies, strict=True):
+            try:
+                found = self._read(partition, reply, calls.read_count)
+            except PartitionUnavailable as error:
+                result.append(PartitionStats(partition.number, partition.instance, error=error.reason))
+            else:
+                result.append(_partition_stats(partition, found))
         return Stats(tuple(result))
 
     def upcoming(self, offset: object, duration: object, limit: int | None) -> Upcoming:
@@ -80,20 +72,19 @@ class Queries(Calls):
 
     def dead_letters(self, partition: Partition) -> Operation[list[tuple[bytes, bytes]]]:
         """The dead letters of one partition, oldest first: ids and records as they are stored."""
-        letters: list[tuple[bytes, bytes]] = []
+        found: list[tuple[bytes, bytes]] = []
         while True:
-            [reply] = yield [self._call(partition, "dead", len(letters), PAGE, repeatable=True)]
-            entries = self._answer(partition, reply)[2:]
-            letters += zip(entries[::2], entries[1::2], strict=True)
-            if len(entries) < 2 * PAGE:
-                return letters
+            page = yield from self._ask(partition, calls.dead(partition, self._now, len(found), PAGE), calls.read_dead)
+            found += page.dead_letters
+            if len(page.dead_letters) < PAGE:
+                return found
 
     def dead_tasks(self) -> Operation[list[DeadTask]]:
-        letters = []
+        found = []
         for partition in self._layout.partitions:
             for task_id, record in (yield from self.dead_letters(partition)):
-                letters.append(_dead_task(task_id, record))
-        return sorted(letters, key=lambda letter: (letter.last, letter.id))
+                found.append(_dead_task(task_id, record))
+        return sorted(found, key=lambda dead_task: (dead_task.last, dead_task.id))
 
 
 class Upcoming:
@@ -114,42 +105,41 @@ class Upcoming:
 
     def fill(self) -> Operation[None]:
         """Reads a page of every partition that has nothing buffered and is not at its end."""
-        layout = self._queries._layout
+        queries, partitions = self._queries, self._queries._layout.partitions
         if self._cursors is None:
-            yield from self._start(layout)
+            yield from self._start(partitions)
         assert self._cursors is not None
         empty = [number for number in self._cursors if not self._buffered.get(number)]
         if not empty or self._left == 0:
             return
         page = PAGE if self._left is None else min(PAGE, self._left)
         requests = [
-            self._queries._call(
-                layout.partitions[number], "upcoming", *self._cursors[number], self._until, page, repeatable=True
-            )
+            calls.upcoming(partitions[number], queries._now, *self._cursors[number], self._until, page)
             for number in empty
         ]
         for number, reply in zip(empty, (yield requests), strict=True):
-            _, stamp, *entries = self._queries._answer(layout.partitions[number], reply)
-            self._now = int(stamp) / 1000
-            count = len(entries) // 3
-            for due, task_id, record in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
-                heapq.heappush(self._heap, (int(due), task_id, number, record))
-            self._buffered[number] = count
-            if count < page:
+            found = queries._read(partitions[number], reply, calls.read_upcoming)
+            self._now = found.now_us / 1000
+            for due, task_id, record in found.tasks:
+                heapq.heappush(self._heap, (due, task_id, number, record))
+            self._buffered[number] = len(found.tasks)
+            if len(found.tasks) < page:
                 del self._cursors[number]
             else:
-                self._cursors[number] = (entries[-3].decode(), entries[-2])
+                due, task_id, _ = found.tasks[-1]
+                self._cursors[number] = (str(due), task_id)
 
-    def _start(self, layout: Layout) -> Operation[None]:
+    def _start(self, partitions: Sequence[Partition]) -> Operation[None]:
         start = "-inf"
         if self._offset or self._span is not None:
-            [reply] = yield [self._queries._call(layout.partitions[0], "count", repeatable=True)]
-            now = int(self._queries._answer(layout.partitions[0], reply)[1]) // 1000
+            first = partitions[0]
+            found = yield from self._queries._ask(first, calls.count(first, self._queries._now), calls.read_count)
+            now = found.now_us // 1000
             if self._offset:
                 start = str(now + self._offset)
             if self._span is not None:
                 self._until = str(now + self._offset + self._span)
-        self._cursors = {partition.number: (start, b"") for partition in layout.partitions}
+        self._cursors = {partition.number: (start, b"") for partition in partitions}
 
     def take(self) -> list[ScheduledTask]:
         """What can be given out without reading more: empty at the end."""
@@ -164,6 +154,21 @@ class Upcoming:
             if not self._buffered[number] and number in (self._cursors or {}):
                 break
         return tasks
+
+
+def _partition_stats(partition: Partition, found: calls.Count) -> PartitionStats:
+    late = 0.0 if found.due is None else max(0.0, found.now_us / 1e6 - found.due / 1000)
+    return PartitionStats(
+        partition.number,
+        partition.instance,
+        found.tasks - found.retrying - found.running,
+        found.running,
+        found.retrying,
+        found.dead,
+        found.buckets,
+        late,
+        None if found.due is None else to_datetime(found.due),
+    )
 
 
 def _scheduled_task(task_id: bytes, record: bytes, now: float) -> ScheduledTask:

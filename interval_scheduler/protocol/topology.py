@@ -14,8 +14,8 @@ from ..core.codec import pack, unpack
 from ..core.placement import owner_map, partition_of
 from ..model.errors import PartitionUnavailable, TopologyMismatch, UnsuitableServer
 from ..model.options import Options
-from . import commands, keys
-from .commands import Command, Partition, Reply
+from . import calls, keys
+from .commands import ABSENT, Command, Partition, Reply
 
 FORMAT = 1
 """Version of the data layout."""
@@ -57,33 +57,33 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
     namespace, master = options.namespace, options.master.name
     weights = {instance.name: instance.weight for instance in options.instances}
     owners = owner_map(weights, options.partitions)
-    [reply] = yield [commands.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))]
-    _, form, partitions, width, raw_owners, state = _answer(reply)
-    owners = unpack(raw_owners)
-    _compare(options, int(form), int(partitions), int(width), owners)
+    [reply] = yield [calls.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))]
+    found = calls.read_topology(reply)
+    owners = unpack(found.owners)
+    _compare(options, found, owners)
     layout = Layout(
         namespace,
         master,
         tuple(Partition(number, owner, keys.meta(namespace, number)) for number, owner in enumerate(owners)),
     )
-    if state == b"creating":
+    if found.state == calls.CREATING:
         yield from _create(layout, options)
     yield from _check_instances(layout, now)
     return layout
 
 
-def _compare(options: Options, form: int, partitions: int, width: int, owners: Sequence[str]) -> None:
+def _compare(options: Options, found: calls.Topology, owners: Sequence[str]) -> None:
     differences = []
-    if form != FORMAT:
-        differences.append(f"its data has format {form}, this version reads {FORMAT}: use a matching version")
-    if partitions != options.partitions:
+    if found.format != FORMAT:
+        differences.append(f"its data has format {found.format}, this version reads {FORMAT}: use a matching version")
+    if found.partitions != options.partitions:
         differences.append(
-            f"it has {partitions} partitions, options say {options.partitions}: set partitions={partitions}"
+            f"it has {found.partitions} partitions, options say {options.partitions}: set partitions={found.partitions}"
         )
-    if width != options.bucket_ms:
+    if found.width_ms != options.bucket_ms:
         differences.append(
-            f"its buckets are {width / 1000:g} s wide, options say {options.bucket_ms / 1000:g} s: "
-            f"set storage.task_interval_seconds={width / 1000:g}"
+            f"its buckets are {found.width_ms / 1000:g} s wide, options say {options.bucket_ms / 1000:g} s: "
+            f"set storage.task_interval_seconds={found.width_ms / 1000:g}"
         )
     missing = sorted(set(owners) - {instance.name for instance in options.instances})
     if missing:
@@ -100,33 +100,33 @@ def _compare(options: Options, form: int, partitions: int, width: int, owners: S
 
 def _create(layout: Layout, options: Options) -> Generator[Sequence[Command], list[Reply], None]:
     """Makes the partitions of a new namespace. Another process may do the same at the same time, or have died at it."""
-    names = [commands.identify(name, layout.namespace, give=True) for name in layout.instances]
+    names = [calls.identify(name, layout.namespace, give=True) for name in layout.instances]
     for command, reply in zip(names, (yield names), strict=True):
-        _check_name(command.instance, _answer(reply)[1])
-    for reply in (yield [commands.adopt(partition, FORMAT, options.bucket_ms) for partition in layout.partitions]):
-        _answer(reply)
-    [reply] = yield [commands.topology_ready(layout.master, layout.namespace)]
-    _answer(reply)
+        _check_name(command.instance, calls.read_identify(reply))
+    created = [calls.create_partition(partition, FORMAT, options.bucket_ms) for partition in layout.partitions]
+    for reply in (yield created):
+        calls.read_create_partition(reply)
+    [reply] = yield [calls.topology_ready(layout.master, layout.namespace)]
+    calls.read_topology_ready(reply)
 
 
 def _check_instances(layout: Layout, now: str) -> Generator[Sequence[Command], list[Reply], None]:
-    checks = []
-    for name in layout.instances:
-        checks.append(commands.identify(name, layout.namespace, give=False))
-        checks.append(commands.look(layout.of_instance(name), now))
-    replies = yield checks
-    for position in range(0, len(checks), 2):
-        instance = checks[position].instance
-        identity, looked = replies[position], replies[position + 1]
-        if isinstance(identity, UnsuitableServer):
-            raise identity
-        if isinstance(identity, PartitionUnavailable) or isinstance(looked, PartitionUnavailable):
+    instances = layout.instances
+    names = [calls.identify(name, layout.namespace, give=False) for name in instances]
+    looks = [calls.look(layout.of_instance(name), now) for name in instances]
+    replies = yield [*names, *looks]
+    for instance, name, look in zip(instances, replies[: len(names)], replies[len(names) :], strict=True):
+        try:
+            found, partitions = calls.read_identify(name), calls.read_look(look).partitions
+        except UnsuitableServer:
+            raise
+        except PartitionUnavailable:
             continue  # only its own partitions are unavailable; every use of them says so
-        _check_name(instance, identity[1])
-        absent = [n for n, due in zip(layout.of_instance(instance), looked[2::2], strict=True) if due == b"absent"]
+        _check_name(instance, found)
+        absent = sum(partition.refusal == ABSENT for partition in partitions)
         if absent:
             raise TopologyMismatch(
-                f"instance {instance!r} lacks {len(absent)} of its partitions: its data was lost or belongs to another "
+                f"instance {instance!r} lacks {absent} of its partitions: its data was lost or belongs to another "
                 "server; restore its data, or check its address. Nothing was written."
             )
 
@@ -138,9 +138,3 @@ def _check_name(instance: str, found: bytes) -> None:
             f"the server configured as {instance!r} {what}; check that addresses were not swapped and that its data "
             "is there. Nothing was written."
         )
-
-
-def _answer(reply: Reply) -> list[bytes]:
-    if isinstance(reply, PartitionUnavailable):
-        raise reply
-    return reply  # type: ignore[no-any-return]

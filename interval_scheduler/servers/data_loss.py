@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..model.errors import PartitionUnavailable
-from ..protocol import commands
+from ..protocol import calls
 from ..protocol.commands import Command, Partition, Reply
 
 
@@ -63,25 +63,24 @@ class LossDetector:
         if not partitions:
             return None
         tokens = [self._told[partition.number].token for partition in partitions]
-        return commands.greet(instance, [partition.meta for partition in partitions], self._runs[instance], tokens)
+        return calls.handshake(instance, [partition.meta for partition in partitions], self._runs[instance], tokens)
 
     def greeted(self, command: Command, reply: Reply) -> None:
         """Takes the reply to a greeting."""
-        if isinstance(reply, PartitionUnavailable):
+        try:
+            answers = calls.read_handshake(reply)
+        except PartitionUnavailable:
             return  # whoever connects next greets again
         instance, run = command.instance, str(command.args[0])
         lost: dict[int, int] = {}
-        for meta, writes, starts in zip(command.keys, reply[1::2], reply[2::2], strict=True):
+        for meta, (writes, found) in zip(command.keys, answers, strict=True):
             number = self._numbers[str(meta)]
             told = self._told[number]
-            found = [
-                (name, int(count)) for name, _, count in (part.rpartition(":") for part in starts.decode().split())
-            ]
             self._found[number] = found
-            missing = _missing(told, found) if writes else told.writes
+            missing = told.writes if writes is None else _missing(told, found)
             if missing > 0:
                 lost[number] = missing
-            told.writes = max(told.writes, int(writes)) if told.run == run and writes else int(writes or 0)
+            told.writes = max(told.writes, writes) if told.run == run and writes is not None else writes or 0
             told.run = run
         self._greeted[instance] = run
         if lost:

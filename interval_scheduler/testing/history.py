@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..core.record import Header, parse_header, split_record
-from ..protocol.commands import REFUSALS
+from ..protocol import calls
+from ..protocol.commands import Partition, is_refused
 from .kernel import Process
 from .servers import Executed, SimulatedServer
 
@@ -113,7 +114,7 @@ class History:
         self.commands += 1
         if isinstance(entry.reply, Exception):
             self.violations.append(f"{entry.script} failed on {server.name}: {entry.reply}")
-        elif entry.reply[0] in REFUSALS:
+        elif is_refused(entry.reply):
             return
         elif entry.script == "claim":
             self._claimed(server, entry)
@@ -121,8 +122,7 @@ class History:
             self._settled(server, entry)
 
     def _claimed(self, server: SimulatedServer, entry: Executed) -> None:
-        entries = entry.reply[4:]
-        for raw_id, record in zip(entries[::2], entries[1::2], strict=False):
+        for raw_id, record in calls.pairs(calls.read_claim(_partition(server, entry), entry.reply).entries):
             task_id, header = raw_id.decode(), parse_header(split_record(record)[0])
             if header.token <= self._tokens.get(entry.keys[0], 0):
                 self._violate(entry, f"{task_id} was given token {header.token}, not larger than the one before")
@@ -130,14 +130,13 @@ class History:
             self._claims[server.name, task_id] = Occurrence(header.token, header, entry.now_ms)
 
     def _settled(self, server: SimulatedServer, entry: Executed) -> None:
-        answers, args, at = entry.reply[2], entry.args, 3
-        for answer in answers.decode():
-            task_id, expected, new = args[at].decode(), parse_header(args[at + 1]), args[at + 2]
-            at += 5 if new.startswith(b"+") else 3
-            if answer != "o":
+        answers = calls.read_settle(_partition(server, entry), entry.reply).answers
+        for answer, (raw_id, held, new) in zip(answers, calls.settled_runs(entry.args), strict=True):
+            if answer != calls.ACCEPTED:
                 continue
+            task_id, expected = raw_id.decode(), parse_header(held)
             current = self._claims.get((server.name, task_id))
-            following = parse_header(new.lstrip(b"+")) if new.lstrip(b"+") else None
+            following = parse_header(new) if new else None
             if current is None and any(loss.server == server.name for loss in self.losses):
                 continue  # the claim may be among what was lost
             if current is None or current.token != expected.token:
@@ -332,3 +331,8 @@ class History:
             )
             if run.attempt == 1 and late > prompt * 1000 and not changed:
                 yield f"at {run.start:.3f}: {run.task_id} started {late} ms late, with nothing in its way"
+
+
+def _partition(server: SimulatedServer, entry: Executed) -> Partition:
+    """The partition that a script worked on; its number is of no interest here."""
+    return Partition(-1, server.name, entry.keys[0].decode())

@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ..model.options import load_options
 from ..protocol.commands import Command
-from ..protocol.scripts import script
+from ..protocol.scripts import all_scripts
 from ..transport.endpoint import Endpoint
 from .kernel import Kernel
 
@@ -45,13 +45,11 @@ def known_scripts() -> dict[bytes, KnownScript]:
     """All scripts by their SHA."""
     folder = resources.files("interval_scheduler") / "lua"
     found = {}
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".lua"):
-            loaded = script(file.name.removesuffix(".lua"))
-            now = _NOW.search(file.read_text(encoding="utf-8"))
-            found[loaded.sha.encode()] = KnownScript(
-                loaded.name, loaded.source, int(now[1]) if now else None, "PUBLISH" in loaded.source
-            )
+    for script in all_scripts():
+        now = _NOW.search((folder / f"{script.name}.lua").read_text(encoding="utf-8"))
+        found[script.sha.encode()] = KnownScript(
+            script.name, script.source, int(now[1]) if now else None, "PUBLISH" in script.source
+        )
     return found
 
 

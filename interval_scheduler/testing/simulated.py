@@ -17,7 +17,7 @@ from ..core.schedule import next_slot
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import load_options
 from ..model.times import to_datetime
-from ..protocol import commands
+from ..protocol import calls, keys
 from ..scheduler import Scheduler
 from ..worker.handlers import Handler, check_handler, on_loop
 from ..worker.run import current_execution
@@ -321,9 +321,10 @@ class SimulatedScheduler(Scheduler):
         if layout is None:
             return float("inf")
         now = str(self._server_ms())
-        requests = [commands.look(layout.of_instance(name), now) for name in layout.instances]
-        times = (float(time) for reply in self._transport.execute(requests) for time in reply[2:] if time)
-        return min(times, default=float("inf"))
+        requests = [calls.look(layout.of_instance(name), now) for name in layout.instances]
+        looks = [calls.read_look(reply) for reply in self._transport.execute(requests)]
+        times = [time for look in looks for next in look.partitions for time in (next.due, next.lapse)]
+        return min((time for time in times if time is not None), default=float("inf"))
 
     def _server_ms(self) -> int:
         return round((self._kernel.start + self._kernel.now) * 1000)
@@ -332,9 +333,9 @@ class SimulatedScheduler(Scheduler):
         """Every live task."""
         assert self._engine.layout is not None
         for partition in self._engine.layout.partitions:
-            tasks = partition.meta.removesuffix("meta") + "tasks"
+            tasks = keys.of_partition(partition.meta, keys.TASKS)
             flat = self._network.servers[partition.instance].read(b"HGETALL", tasks)
-            for task_id, record in zip(flat[::2], flat[1::2], strict=True):
+            for task_id, record in calls.pairs(flat):
                 header, body = split_record(record)
                 yield task_id.decode(), parse_header(header), decode_body(body)
 

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from ..core.definition import Prepared
+from ..protocol.bulk import STREAM_TASKS
 from ..protocol.commands import Reply
-from ..protocol.tasks import STREAM_TASKS, Operations
+from ..protocol.tasks import Operations
 from .aio import AsyncTransport
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from ..model.errors import PartitionUnavailable
-from ..protocol.commands import Command, Reply
+from ..protocol.commands import ABSENT, Command, Reply, status
 from ..protocol.scripts import Script
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ def learn(loss_detector: LossDetector | None, run: str, commands: Sequence[Comma
     for command, reply in zip(commands, replies, strict=True):
         if type(reply) is not list:
             continue
-        if type(reply[0]) is int:
-            loss_detector.learn(command.keys[0], run, reply[0])
-        elif reply[0] == b"absent":
+        told = status(reply)
+        if type(told) is int:
+            loss_detector.learn(command.keys[0], run, told)
+        elif told == ABSENT:
             loss_detector.gone(command.keys[0])
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
-from ..model.errors import PartitionUnavailable
-from ..protocol import commands, keys
-from ..protocol.commands import REFUSALS, Reply
-from ..protocol.scripts import script
+from ..model.errors import PartitionUnavailable, TopologyMismatch
+from ..protocol import calls
+from ..protocol.commands import Reply
 from ..support.cancellation import is_cancelled
 from .backoff import Backoff
 from .claims import Claims
@@ -134,22 +132,20 @@ class Claimer:
             return
         self._times.ask()
         sent = self._runtime.monotonic()
-        [reply] = await self._execute([commands.look(partitions, self._runtime.script_now(), forgets=True)], "claim")
-        if isinstance(reply, PartitionUnavailable):
-            raise reply
+        [reply] = await self._execute([calls.look(partitions, self._runtime.script_now(), forgets=True)], "claim")
+        look = calls.read_look(reply)
         now = self._runtime.monotonic()
-        self.server.learn(reply[1], sent, now)
+        self.server.learn(look.now_us, sent, now)
         # Often enough to know of every lease before it lapses. Spread, so that workers that started
         # together do not look together for ever.
         pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))
         self._next_look = now + pause * self._runtime.random.uniform(0.8, 1)
-        for partition, due, lapse in zip(partitions, reply[2::2], reply[3::2], strict=True):
-            if due in (b"absent", b"moved"):
+        for partition, times in zip(partitions, look.partitions, strict=True):
+            if times.refusal:
                 self._context.log.write(
                     "error", "a partition is gone", instance=self.instance, partition=partition.number
                 )
-                due = b""
-            self._times.learn(partition.number, float(due or NEVER), float(lapse or NEVER))
+            self._times.learn(partition.number, times.due, times.lapse)
 
     def _now_ms(self) -> float:
         """The time by the clock of the server, as far as it is known."""
@@ -184,9 +180,11 @@ class Claimer:
         requests = []
         for number, limit in chosen:
             partition = self._partitions[number]
-            first = int(self._roster.rank(number) == 0)
-            args = (limit, self._lease_ms, suspects, CLAIM_BYTES, first)
-            requests.append(partition.call("claim", self._runtime.script_now(), *args))
+            is_first = self._roster.rank(number) == 0
+            now = self._runtime.script_now()
+            requests.append(
+                calls.claim(partition, now, limit, self._lease_ms, suspects, CLAIM_BYTES, is_first=is_first)
+            )
             self._times.unblock(number)
             # Suspects run alone: only one partition of a round may give one.
             if suspects and self._times.lapsed(number, self._now_ms()):
@@ -233,17 +231,19 @@ class Claimer:
 
     def _take(self, number: int, limit: int, reply: Reply, sent: float, received: float) -> Exception | None:
         """Hands over what one claim returned, and gives back the slots that it did not need."""
-        if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
+        try:
+            claimed = calls.read_claim(self._partitions[number], reply)
+        except PartitionUnavailable as error:
             self._slots.give_back(limit)
-            if isinstance(reply, PartitionUnavailable):
-                return reply
+            return error
+        except TopologyMismatch:
+            self._slots.give_back(limit)
             self._times.forget(number)
-            return PartitionUnavailable(self.instance, f"partition {number} is not there ({reply[0].decode()})")
-        entries: list[Any] = reply[4:]
-        count = len(entries) // 2
-        now_ms = reply[1] // 1000
-        self.server.learn(reply[1], sent, received)
-        self._times.learn(number, float(reply[2] or NEVER), float(reply[3] or NEVER))
+            return PartitionUnavailable(self.instance, f"partition {number} is not there")
+        count = claimed.count
+        now_ms = claimed.now_us // 1000
+        self.server.learn(claimed.now_us, sent, received)
+        self._times.learn(number, claimed.due, claimed.lapse)
         if count < limit and self._times.lapsed(number, now_ms):
             self._times.block(number)
         if count == limit:
@@ -252,8 +252,8 @@ class Claimer:
             self._appetite.pop(number, None)
         self._slots.give_back(limit - count)
         deadline = sent + self._lease_ms / 1000
-        if entries:
-            self._claims.take(self._partitions[number], entries, now_ms, deadline)
+        if count:
+            self._claims.take(self._partitions[number], claimed.entries, now_ms, deadline)
         return None
 
     async def _pass_on(self, ready: list[int]) -> None:
@@ -264,12 +264,6 @@ class Claimer:
         if other is None or now - self._nudged.get(number, 0.0) < _NUDGE_SECONDS:
             return
         self._nudged[number] = now
-        message = f"{number} {self._times.next(number):.0f}"
-        request = commands.Command(
-            self.instance,
-            script("nudge"),
-            (keys.workers(self._context.layout.namespace),),
-            (other, message),
-            repeatable=True,
-        )
+        due = self._times.next(number)
+        request = calls.nudge(self.instance, self._context.layout.namespace, other, number, due)
         await self._execute([request], "claim")

@@ -9,7 +9,7 @@ from ..core.definition import UNREAD, decode_body
 from ..core.record import Header, parse_header, split_record
 from ..core.settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, begin
 from ..model.errors import CorruptRecord
-from ..protocol.commands import Partition
+from ..protocol.commands import Partition, pairs
 from .context import Context
 from .handlers import Handler
 from .run import Host, Run
@@ -57,7 +57,7 @@ class Claims:
         """
         self._slots.occupy(len(entries) // 2)
         token = 0
-        for task_id, record in zip(entries[::2], entries[1::2], strict=True):
+        for task_id, record in pairs(entries):
             raw, body = split_record(record)
             try:
                 header = parse_header(raw)

@@ -43,10 +43,10 @@ class DueTimes:
         """A question is sent to the server: hints that come from now on may be newer than its answer."""
         self._hinted.clear()
 
-    def learn(self, partition: int, due_ms: float, lapse_ms: float) -> None:
-        """Takes the answer for one partition; `NEVER` stands for none."""
+    def learn(self, partition: int, due_ms: float | None, lapse_ms: float | None) -> None:
+        """Takes the answer for one partition; None stands for nothing that is due, or leased."""
         for known, value in ((self._due, due_ms), (self._lapse, lapse_ms)):
-            if value < NEVER:
+            if value is not None:
                 known[partition] = value
             else:
                 known.pop(partition, None)

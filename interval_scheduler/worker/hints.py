@@ -28,7 +28,7 @@ class Hints:
         """Listens to the channels that this worker's ranks give it, and to no others."""
         namespace = self._layout.namespace
         for instance, claimer in self._claimers.items():
-            channels = {f"{{{namespace}}}:hint", f"{{{namespace}}}:worker:{self._context.worker_id}"}
+            channels = {keys.any_hint_channel(namespace), keys.worker_channel(namespace, self._context.worker_id)}
             connected = claimer.look_soon
             if instance == self._layout.master:
                 channels.add(keys.workers(namespace))
@@ -61,7 +61,7 @@ class Hints:
             elif second:
                 claimer.hint(int(first), float(second))
             else:
-                claimer.hint(int(channel.rpartition("}")[0].rpartition(":")[2]), float(first))
+                claimer.hint(keys.partition_of_hint(channel), float(first))
 
         return receive
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import PartitionUnavailable
+from ..model.errors import PartitionUnavailable, TopologyMismatch
 from ..model.times import parse_duration
+from ..protocol import calls
 from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import Operation, batches, drive, drive_async
 from ..transport.blocking import BlockingTransport
@@ -93,23 +94,26 @@ class LeaseKeeper:
         for run in self._claims.leased():
             if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
                 by_partition.setdefault(run.partition, []).append(run)
-        calls = [batch for runs in by_partition.values() for batch in batches(runs)]
-        if not calls:
+        groups = [batch for runs in by_partition.values() for batch in batches(runs)]
+        if not groups:
             return True
         sent = self._runtime.monotonic()
-        replies = yield [self._command(batch, self._lease_ms) for batch in calls]
-        for batch, reply in zip(calls, replies, strict=True):
+        replies = yield [self._command(batch, self._lease_ms) for batch in groups]
+        for batch, reply in zip(groups, replies, strict=True):
             self._apply(batch, reply, sent + self._lease_ms / 1000)
         return not any(isinstance(reply, PartitionUnavailable) for reply in replies)
 
     def _apply(self, runs: Sequence[Run], reply: Reply, deadline: float) -> None:
         now = self._runtime.monotonic()
-        if isinstance(reply, PartitionUnavailable):
+        try:
+            answers = calls.read_renew(runs[0].partition, reply).answers
+        except PartitionUnavailable:
             # A lease counts from when it was last known to be ours. When it is over, another worker may run the task.
             gone = [run for run in runs if run.deadline <= now]
+        except TopologyMismatch:
+            gone = list(runs)
         else:
-            kept = reply[2] if reply[0] == b"ok" else b"0" * len(runs)
-            gone = [run for run, answer in zip(runs, kept, strict=True) if answer == ord("0")]
+            gone = [run for run, answer in zip(runs, answers, strict=True) if answer != calls.RENEWED]
             for run in runs:
                 run.deadline = max(run.deadline, deadline)
         for run in gone:
@@ -123,9 +127,11 @@ class LeaseKeeper:
             lease_ms = parse_duration(seconds, "extend", "seconds", minimum_ms=1, maximum_ms=_LONGEST_LEASE_MS)
         sent = self._runtime.monotonic()
         [reply] = self._transport.execute([self._command([run], lease_ms)])
-        if isinstance(reply, PartitionUnavailable):
-            raise reply
-        if reply[0] != b"ok" or reply[2] != b"1":
+        try:
+            renewed = calls.read_renew(run.partition, reply).answers[0] == calls.RENEWED
+        except TopologyMismatch:
+            renewed = False
+        if not renewed:
             run.lost = True
             return False
         run.deadline = max(run.deadline, sent + lease_ms / 1000)
@@ -135,4 +141,4 @@ class LeaseKeeper:
         args: list[Any] = []
         for run in runs:
             args += (run.raw_id, run.header.token)
-        return runs[0].partition.call("renew", self._runtime.script_now(), lease_ms, *args, repeatable=True)
+        return calls.renew(runs[0].partition, self._runtime.script_now(), lease_ms, args)

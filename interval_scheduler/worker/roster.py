@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.placement import preference
 from ..model.errors import PartitionUnavailable
-from ..protocol import commands
+from ..protocol import calls
 from ..protocol.commands import Reply
 from ..support.cancellation import is_cancelled
 from .context import Context
@@ -95,14 +95,16 @@ class Roster:
         await self._send(0)
 
     async def _send(self, ttl_ms: int) -> Reply:
-        request = commands.workers(self._master, self._namespace, self._runtime.script_now(), self._worker, ttl_ms)
+        request = calls.workers(self._master, self._namespace, self._runtime.script_now(), self._worker, ttl_ms)
         [reply] = await self._execute([request], "main")
         return reply
 
     def _learn(self, reply: Reply) -> None:
-        if isinstance(reply, PartitionUnavailable):
+        try:
+            alive = calls.read_workers(reply)
+        except PartitionUnavailable:
             return  # while the master is down, the last known list stays
-        members: Sequence[str] = sorted({*(member.decode() for member in reply[1:]), self._worker})
+        members: Sequence[str] = sorted({*alive, self._worker})
         if tuple(members) != self._members:
             self._members = tuple(members)
             self._ranks.clear()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..core.definition import decode_body
-from ..core.record import RUNNING, parse_header, split_record
+from ..core.record import RUNNING
 from ..core.settlement import GONE, Settlement, is_over, settle
-from ..model.errors import CorruptRecord, PartitionUnavailable
-from ..protocol.commands import REFUSALS, Command, Partition, Reply
+from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
+from ..protocol import calls
+from ..protocol.commands import Command, Partition
 from ..protocol.operation import batches
+from ..protocol.settling import take_change
 from .backoff import Backoff
 from .context import Context
 from .run import Run
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _WAIT_SECONDS = 0.02
 _WAIT_RUNS = 250
 """How long, and how many, reports wait while the claimer is behind."""
-_ACCEPTED, _CHANGED = b"oc"
-"""What the settle script says of each run, among others."""
 _NEVER = 1 << 63
 
 
@@ -100,12 +98,14 @@ class Settler:
         for chunk, settlements, reply in zip(
             chunks, decided, await self._context.execute(requests, "settle"), strict=True
         ):
-            if isinstance(reply, PartitionUnavailable) or reply[0] in REFUSALS:
+            try:
+                settled = calls.read_settle(chunk[0].partition, reply)
+            except (PartitionUnavailable, TopologyMismatch) as error:
                 for run in chunk:
-                    run.unsure = run.unsure or not isinstance(reply, PartitionUnavailable) or reply.unknown_outcome
+                    run.unsure = run.unsure or not isinstance(error, PartitionUnavailable) or error.unknown_outcome
                 again += chunk
             else:
-                self._answered(chunk, settlements, reply)
+                self._answered(chunk, settlements, settled)
         return again
 
     def _now_ms(self) -> int:
@@ -119,17 +119,17 @@ class Settler:
             return GONE
         return settle(run, run.outcome, now, self._context.runtime.random.random())
 
-    def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], reply: Reply) -> None:
-        records = iter(reply[3:])
+    def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], settled: calls.Settled) -> None:
+        records = iter(settled.changed)
         next_due = _NEVER
-        for run, settlement, answer in zip(runs, settlements, reply[2], strict=True):
-            if answer == _ACCEPTED or (answer != _CHANGED and run.unsure):
+        for run, settlement, answer in zip(runs, settlements, settled.answers, strict=True):
+            if answer == calls.ACCEPTED or (answer != calls.CHANGED and run.unsure):
                 # A report was sent before, and no answer came. That the run is unknown now shows that it was accepted.
                 header = settlement.header
                 if header is not None and header.due < next_due and header.state != RUNNING:
                     next_due = header.due
                 self._claims.settle(run, settlement)
-            elif answer == _CHANGED:
+            elif answer == calls.CHANGED:
                 self._changed(run, next(records))
             else:
                 self._claims.refuse(run)
@@ -138,34 +138,19 @@ class Settler:
 
     def _changed(self, run: Run, record: bytes) -> None:
         """The task was assigned, moved or asked to run now during the run: decides again, on what it is now."""
-        raw, body = split_record(record)
+        assert run.outcome is not None
         try:
-            run.definition = decode_body(body)
-            run.header = parse_header(raw)
-            run.raw_header = raw
+            run.outcome = take_change(run, run.outcome, record)
         except CorruptRecord as error:
-            self._context.log.write(
-                "error", "a task was changed to something this version cannot read", error=str(error)
-            )
+            message = "a task was changed to something this version cannot read"
+            self._context.log.write("error", message, id=run.task_id, error=str(error))
             self._claims.refuse(run)
             return
-        # What others asked for during the run wins over what the handler wants to follow.
-        assert run.outcome is not None
-        run.outcome = replace(run.outcome, successor=None)
         self._queue.append(run)
 
     def _command(self, chunk: Sequence[Run], settlements: Sequence[Settlement]) -> Command:
-        args: list[Any] = [self._lease_ms]
-        for run, settlement in zip(chunk, settlements, strict=True):
-            if settlement is GONE:
-                args += (run.raw_id, run.raw_header, b"")
-                continue
-            new = b"" if settlement.header is None else settlement.header.encode()
-            if settlement.body or settlement.dead:
-                args += (run.raw_id, run.raw_header, b"+" + new, settlement.body, settlement.dead)
-            else:
-                args += (run.raw_id, run.raw_header, new)
-        return chunk[0].partition.call("settle", self._context.runtime.script_now(), *args)
+        now = self._context.runtime.script_now()
+        return calls.settle(chunk[0].partition, now, self._lease_ms, chunk, settlements)
 
     async def drain(self) -> None:
         """Waits until everything added so far was accepted or refused."""

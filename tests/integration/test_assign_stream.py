@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from interval_scheduler import AssignFailed, AsyncScheduler, Scheduler, Task
-from interval_scheduler.protocol import tasks as streaming
+from interval_scheduler.protocol import bulk as streaming
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after
 from tests.waiting import wait_until

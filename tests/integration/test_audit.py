@@ -1,6 +1,6 @@
-"""`verify` and `repair`: each invariant of what is stored broken by hand, found, and mended without losing a task.
+"""`verify` and `repair`: each invariant of what is stored broken by hand, found, and repaired without losing a task.
 
-asynq#1144, asynq#1051, asynq#1158: records without an index entry stick for ever. Here they are found and mended.
+asynq#1144, asynq#1051, asynq#1158: records without an index entry stick for ever. Here they are found and repaired.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _damage_letter(keyspace: Keyspace) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_each_damage_is_found_and_mended(world: World, damage: str) -> None:
+async def test_each_damage_is_found_and_repaired(world: World, damage: str) -> None:
     state, kind, break_it = DAMAGES[damage]
     break_it(world.of(state))
     damaged = world.everything()
@@ -176,19 +176,19 @@ async def test_each_damage_is_found_and_mended(world: World, damage: str) -> Non
     name = state if kind != "index" else None
     assert [problem for problem in found.problems if problem.kind == kind and name in (None, problem.id)], found
     assert not found.sound
-    assert not any(problem.mended for problem in found.problems)
+    assert not any(problem.repaired for problem in found.problems)
     if damage != "sequence gone":  # live claims make a new one
         assert world.everything() == damaged, "verify changed something"
 
-    mended = await world.scheduler.repair()
-    assert mended.problems
+    repaired = await world.scheduler.repair()
+    assert repaired.problems
     left = (await world.scheduler.verify()).problems
     if kind == "body":
-        assert not mended.sound
+        assert not repaired.sound
         assert [problem.kind for problem in left] == ["body"]
         assert await world.scheduler.remove_task(state)
     else:
-        assert mended.sound
+        assert repaired.sound
         assert left == ()
 
     if kind == "header" and state == "scheduled":
@@ -233,7 +233,7 @@ async def test_tasks_that_cannot_be_read_hold_up_no_others(
     await eventually(lambda: is_empty(scheduler))  # the ends of runs are reported a little later
 
 
-async def test_what_was_mended_runs(make: Make, redis_servers: list[RedisServer]) -> None:
+async def test_what_was_repaired_runs(make: Make, redis_servers: list[RedisServer]) -> None:
     scheduler = make()
     await scheduler.start_task_accept()
     ran: list[str] = []
@@ -247,14 +247,14 @@ async def test_what_was_mended_runs(make: Make, redis_servers: list[RedisServer]
         keyspace = Keyspace(scheduler, redis_servers, name)
         keyspace.client.zrem(keyspace.key(keyspace.bucket), name)
     await scheduler.start_task_execute(handler)
-    # A worker that looked, and found nothing to wait for, is told of what is mended.
+    # A worker that looked, and found nothing to wait for, is told of what is repaired.
     assert len((await scheduler.repair()).problems) == 40
     await eventually(lambda: len(ran) == 40)
     assert sorted(ran) == sorted(names)
     assert (await scheduler.verify()).sound
 
 
-async def test_a_live_run_whose_lease_is_mended_is_not_run_twice(world: World) -> None:
+async def test_a_live_run_whose_lease_is_repaired_is_not_run_twice(world: World) -> None:
     keyspace = world.of("running")
     keyspace.client.zrem(keyspace.key("leases"), "running")
     assert [problem.kind for problem in (await world.scheduler.repair()).problems] == ["place"]
@@ -295,7 +295,7 @@ async def test_an_id_in_the_wrong_partition_is_reported(world: World) -> None:
     other.client.zadd(other.key(keyspace.bucket), {"scheduled": due})
     other.client.zadd(other.key("index"), {keyspace.bucket[7:]: int(keyspace.bucket[7:])})
     [problem] = (await world.scheduler.repair()).problems
-    assert (problem.kind, problem.id, problem.mended) == ("home", "scheduled", False)
+    assert (problem.kind, problem.id, problem.repaired) == ("home", "scheduled", False)
     other.client.hdel(other.key("tasks"), "scheduled")
     assert (await world.scheduler.repair()).sound
 
@@ -320,14 +320,14 @@ def test_the_commands(redis_servers: list[RedisServer], namespace: str) -> None:
 
         found = command(redis_servers, namespace, "verify")
         assert found.returncode == 1, found.stderr
-        assert "WRONG   place   'one'" in found.stdout
+        assert "WRONG     place   'one'" in found.stdout
         assert "2 tasks and 0 dead letters checked: 1 wrong" in found.stdout
         assert "interval-scheduler repair" in found.stdout
 
-        mended = command(redis_servers, namespace, "repair", "--json")
-        assert mended.returncode == 0, mended.stderr
-        [problem] = json.loads(mended.stdout)["problems"]
-        assert (problem["kind"], problem["id"], problem["mended"]) == ("place", "one", True)
+        repaired = command(redis_servers, namespace, "repair", "--json")
+        assert repaired.returncode == 0, repaired.stderr
+        [problem] = json.loads(repaired.stdout)["problems"]
+        assert (problem["kind"], problem["id"], problem["repaired"]) == ("place", "one", True)
 
         sound = command(redis_servers, namespace, "verify")
         assert (sound.returncode, sound.stdout) == (0, "2 tasks and 0 dead letters checked: nothing is wrong\n")

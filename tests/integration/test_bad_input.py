@@ -14,7 +14,7 @@ import redis
 
 from interval_scheduler import Cron, InvalidOptions, InvalidTask, PayloadTooLarge, Retry
 from interval_scheduler.model.options import load_options
-from interval_scheduler.protocol.tasks import STREAM_TASKS
+from interval_scheduler.protocol.bulk import STREAM_TASKS
 from tests.integration.conftest import Make
 from tests.keyspace import contents
 from tests.servers import RedisServer

@@ -23,12 +23,13 @@ from hypothesis.stateful import (
 
 from interval_scheduler.core.definition import decode_body
 from interval_scheduler.core.record import RETRYING, RUNNING, SCHEDULED, Header, parse_header, split_record
-from interval_scheduler.core.settlement import End, Live, Outcome, settle
+from interval_scheduler.core.settlement import End, Outcome, settle
 from interval_scheduler.model.options import load_options
 from interval_scheduler.model.retry import Retry
-from interval_scheduler.protocol import commands
-from interval_scheduler.protocol.commands import REFUSALS, Partition
+from interval_scheduler.protocol import calls
+from interval_scheduler.protocol.commands import Command, Partition, Reply
 from interval_scheduler.protocol.operation import drive
+from interval_scheduler.protocol.settling import ClaimedRun, claimed_run, take_change
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import join
 from interval_scheduler.support.runtime import Runtime
@@ -82,7 +83,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         pool = self.endpoint.connection_pool(asynchronous=False)
         self.client: Any = redis.Redis(connection_pool=pool)
         self.model = Model()
-        self.live: dict[tuple[str, int], Live] = {}
+        self.live: dict[tuple[str, int], ClaimedRun] = {}
         self.highest_token = 0
 
     def teardown(self) -> None:
@@ -127,61 +128,56 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5), suspects=st.integers(0, 2))
     def claim(self, limit: int, suspects: int) -> None:
-        reply = self.call("claim", limit, LEASE, suspects, 1 << 20, 1)
-        claimed = dict(zip(reply[4::2], reply[5::2], strict=True))
+        reply = self.ask(calls.claim(self.home, self.now, limit, LEASE, suspects, 1 << 20, is_first=True))
+        found = calls.read_claim(self.home, reply)
+        claimed = dict(calls.pairs(found.entries))
         expected = self.model.claim(limit, suspects, self.runtime.now_ms, LEASE)
         assert [task_id.decode() for task_id in claimed] == expected
-        [look] = self.transport.execute([commands.look([self.home], self.runtime.script_now())])
-        assert reply[2:4] == look[2:4], "a claim tells the same next times as one who looks"
+        [times] = calls.read_look(self.ask(calls.look([self.home], self.now))).partitions
+        assert (found.due, found.lapse) == (times.due, times.lapse), "a claim tells the same next times as a look"
         for raw_id, record in claimed.items():
-            task_id = raw_id.decode()
-            header, body = split_record(record)
-            parsed, definition = parse_header(header), decode_body(body)
-            assert parsed.token > self.highest_token, "tokens only grow"
-            assert parsed.due <= self.runtime.now_ms, "never early"
-            self.highest_token = parsed.token
-            self.model.tasks[task_id].change(token=parsed.token)
-            self.live[task_id, parsed.token] = Live(
-                task_id, parsed, definition, parsed.grid, self.runtime.now_ms, definition.schedule is not None
-            )
+            run = claimed_run(raw_id, record, self.runtime.now_ms)
+            assert run.header.token > self.highest_token, "tokens only grow"
+            assert run.header.due <= self.runtime.now_ms, "never early"
+            self.highest_token = run.header.token
+            self.model.tasks[run.task_id].change(token=run.header.token)
+            self.live[run.task_id, run.header.token] = run
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), end=st.sampled_from(list(End)))
     def settle(self, data: st.DataObject, end: End) -> None:
         key = data.draw(st.sampled_from(sorted(self.live)))
-        live = self.live.pop(key)
+        live, outcome = self.live.pop(key), Outcome(end, "failed")
         while True:
-            settlement = settle(live, Outcome(end, "failed"), self.runtime.now_ms, 0.5)
-            new = b"" if settlement.header is None else settlement.header.encode()
-            args = (live.task_id.encode(), live.header.encode(), b"+" + new, settlement.body, settlement.dead)
-            reply = self.call("settle", LEASE, *args)
+            settlement = settle(live, outcome, self.runtime.now_ms, 0.5)
+            reply = self.ask(calls.settle(self.home, self.now, LEASE, [live], [settlement]))
+            settled = calls.read_settle(self.home, reply)
+            [answer] = settled.answers
             entry = self.model.tasks.get(live.task_id)
             owns = entry is not None and entry.state == RUNNING and entry.header.token == live.header.token
-            if reply[2] == b"l":
+            if answer not in (calls.ACCEPTED, calls.CHANGED):
                 assert not owns, "the holder of the newest token was refused"
                 return
             assert owns, "a stale run was accepted"
             assert entry is not None
-            if reply[2] == b"o":
+            if answer == calls.ACCEPTED:
                 assert entry.header.encode() == live.header.encode()
                 self.model.settle(live.task_id, settlement.header, bool(settlement.dead))
                 if settlement.header is not None and settlement.header.state == RUNNING:
                     entry.deadline = self.runtime.now_ms + LEASE
                 return
-            raw, body = split_record(reply[3])
-            live = Live(
-                live.task_id, parse_header(raw), decode_body(body), live.slot, live.claimed_at, live.was_recurring
-            )
+            outcome = take_change(live, outcome, *settled.changed)
             assert live.header.token == key[1], "a stale run was given the record of its successor"
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         task_id, token = data.draw(st.sampled_from(sorted(self.live)))
-        reply = self.call("renew", LEASE, task_id, token)
+        reply = self.ask(calls.renew(self.home, self.now, LEASE, (task_id, token)))
         entry = self.model.tasks.get(task_id)
         owns = entry is not None and entry.state == RUNNING and entry.header.token == token
-        assert reply[2] == (b"1" if owns else b"0")
+        [answer] = calls.read_renew(self.home, reply).answers
+        assert (answer == calls.RENEWED) == owns
         if entry is not None and owns:
             entry.deadline = max(entry.deadline, self.runtime.now_ms + LEASE)
 
@@ -189,10 +185,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:
         task_id, token = data.draw(st.sampled_from(sorted(self.live)))
-        reply = self.call("confirm", task_id, token)
+        reply = self.ask(calls.confirm(self.home, self.now, task_id.encode(), token))
         entry = self.model.tasks.get(task_id)
         owns = entry is not None and entry.state == RUNNING and entry.header.token == token
-        assert bool(reply[2]) == owns
+        assert calls.read_confirm(self.home, reply).confirmed == owns
         if entry is not None and owns and "k" not in entry.header.flags:
             entry.change(flags=entry.header.flags + "k")
 
@@ -262,10 +258,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         entries: Any = self.client.zrange(self.prefix + key, 0, -1, withscores=True)
         return {member: int(score) for member, score in entries}
 
-    def call(self, name: str, *args: Any) -> list[Any]:
-        [reply] = self.transport.execute([self.home.call(name, self.runtime.script_now(), *args)])
-        assert isinstance(reply, list), reply
-        assert reply[0] not in REFUSALS, reply
+    @property
+    def now(self) -> str:
+        return self.runtime.script_now()
+
+    def ask(self, command: Command) -> Reply:
+        [reply] = self.transport.execute([command])
         return reply
 
     def revision(self, task_id: str) -> str:

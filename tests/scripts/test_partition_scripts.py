@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from interval_scheduler.core.definition import decode_body
 from interval_scheduler.core.record import parse_header, split_record
-from interval_scheduler.core.settlement import End, Live, Outcome, settle
+from interval_scheduler.core.settlement import End, Outcome, settle
 from interval_scheduler.model.options import load_options
 from interval_scheduler.model.times import MAX_MS
-from interval_scheduler.protocol import commands
-from interval_scheduler.protocol.commands import REFUSALS, Partition
+from interval_scheduler.protocol import calls, keys
+from interval_scheduler.protocol.commands import ABSENT, MOVED, Command, Partition, partition_command
 from interval_scheduler.protocol.operation import BATCH_TASKS, drive
+from interval_scheduler.protocol.settling import claimed_run
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import join
 from interval_scheduler.support.runtime import Runtime
@@ -47,15 +47,26 @@ class Namespace:
         self.home = layout.partitions[0]
         self.operations = Operations(layout, options, Runtime())
 
-    def call(self, script: str, *args: Any, home: Partition | None = None) -> Any:
-        [reply] = self.transport.execute([(home or self.home).call(script, "", *args)])
+    def ask(self, command: Command) -> Any:
+        [reply] = self.transport.execute([command])
         return reply
+
+    def claim(self, limit: int, lease_ms: int = LEASE_MS, suspects: int = 1) -> calls.Claimed:
+        command = calls.claim(self.home, "", limit, lease_ms, suspects, 1 << 30, is_first=True)
+        return calls.read_claim(self.home, self.ask(command))
+
+    def look(self, *, forgets: bool = False) -> calls.NextTimes:
+        [times] = calls.read_look(self.ask(calls.look([self.home], "", forgets=forgets))).partitions
+        return times
 
     def lapsed(self) -> int:
         """How many leases have ended by the clock of the server."""
         seconds, microseconds = self.client.time()
         now = seconds * 1000 + microseconds // 1000
-        return int(self.client.zcount(self.home.meta.removesuffix("meta") + "leases", "-inf", now))
+        return int(self.client.zcount(self.key(keys.LEASES), "-inf", now))
+
+    def key(self, name: str) -> str:
+        return keys.of_partition(self.home.meta, name)
 
     def contents(self) -> dict[bytes, object]:
         return contents(self._server, f"*{self.name}*")
@@ -74,15 +85,15 @@ def test_there_are_scripts_of_partitions() -> None:
 
 
 @pytest.mark.parametrize("script", PARTITION_SCRIPTS)
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", [MOVED, ABSENT])
 def test_a_partition_that_is_elsewhere_is_refused_and_left_alone(space: Namespace, script: str, refusal: bytes) -> None:
     drive(space.operations.assign_task(Job("a", 4e9)), space.transport.execute)
     before = space.contents()
     elsewhere = {
-        b"moved": Partition(0, space.home.instance, space.home.meta, "2"),
-        b"absent": Partition(1, space.home.instance, space.home.meta.replace(":0}", ":1}"), "1"),
+        MOVED: Partition(0, space.home.instance, space.home.meta, "2"),
+        ABSENT: Partition(1, space.home.instance, space.home.meta.replace(":0}", ":1}"), "1"),
     }
-    assert space.call(script, *["1"] * 8, home=elsewhere[refusal]) == [refusal]
+    assert space.ask(partition_command(script, elsewhere[refusal], "", ["1"] * 8)) == [refusal]
     assert space.contents() == before
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
 
@@ -92,17 +103,13 @@ def test_a_full_batch_with_the_longest_ids_passes_every_step(space: Namespace) -
     jobs = [Job(f"{n:0>1024}") for n in range(BATCH_TASKS)]
     result = drive(space.operations.assign_tasks(jobs), space.transport.execute)
     assert result.created == BATCH_TASKS
-    claimed = space.call("claim", BATCH_TASKS, LEASE_MS, 1, 1 << 30, 1)[4:]
-    assert len(claimed) == 2 * BATCH_TASKS
-    args: list[bytes] = []
-    for task_id, record in zip(claimed[::2], claimed[1::2], strict=True):
-        raw, body = split_record(record)
-        header = parse_header(raw)
-        live = Live(task_id.decode(), header, decode_body(body), header.grid, header.due, False)
-        settlement = settle(live, Outcome(End.ABANDONED, "failed"), header.due, 0.5)
-        new = b"" if settlement.header is None else settlement.header.encode()
-        args += [task_id, raw, b"+" + new, settlement.body, settlement.dead]
-    assert space.call("settle", LEASE_MS, *args)[2] == b"o" * BATCH_TASKS
+    claimed = space.claim(BATCH_TASKS)
+    assert claimed.count == BATCH_TASKS
+    now_ms = claimed.now_us // 1000
+    runs = [claimed_run(*entry, now_ms) for entry in calls.pairs(claimed.entries)]
+    settlements = [settle(run, Outcome(End.ABANDONED, "failed"), now_ms, 0.5) for run in runs]
+    reply = space.ask(calls.settle(space.home, "", LEASE_MS, runs, settlements))
+    assert calls.read_settle(space.home, reply).answers == bytes([calls.ACCEPTED]) * BATCH_TASKS
     assert drive(space.operations.retry_dead_tasks(None), space.transport.execute) == BATCH_TASKS
     assert drive(space.operations.remove_tasks([job.id for job in jobs]), space.transport.execute) == BATCH_TASKS
 
@@ -110,13 +117,13 @@ def test_a_full_batch_with_the_longest_ids_passes_every_step(space: Namespace) -
 def test_the_last_millisecond_of_the_calendar_is_exact(space: Namespace) -> None:
     """Lua numbers are floats, and its `..` writes large ones in exponent form."""
     drive(space.operations.assign_task(Job("a", MAX_MS / 1000)), space.transport.execute)
-    prefix = space.home.meta.removesuffix("meta")
-    assert parse_header(split_record(space.client.hget(prefix + "tasks", "a"))[0]).due == MAX_MS
-    bucket = str(MAX_MS - MAX_MS % 60_000)
-    assert space.client.zrange(prefix + "index", 0, -1) == [bucket.encode()]
-    assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS
+    assert parse_header(split_record(space.client.hget(space.key(keys.TASKS), "a"))[0]).due == MAX_MS
+    start_ms = MAX_MS - MAX_MS % 60_000
+    bucket = keys.bucket(space.home.meta, start_ms)
+    assert space.client.zrange(space.key(keys.INDEX), 0, -1) == [b"%d" % start_ms]
+    assert space.client.zscore(bucket, "a") == MAX_MS
     assert drive(space.operations.reschedule_task("a", None, (MAX_MS - 1) / 1000), space.transport.execute)
-    assert space.client.zscore(f"{prefix}bucket:{bucket}", "a") == MAX_MS - 1
+    assert space.client.zscore(bucket, "a") == MAX_MS - 1
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
 
 
@@ -131,14 +138,14 @@ def test_a_claim_tells_what_is_due_next_however_many_buckets_it_empties(
     past = [now - 60 * place for place in range(overdue, 0, -1)]
     jobs = [Job(f"{place}", due) for place, due in enumerate(past + future)]
     drive(space.operations.assign_tasks(jobs), space.transport.execute)
-    reply = space.call("claim", limit, LEASE_MS, 1, 1 << 30, 1)
+    claimed = space.claim(limit)
     taken = min(limit, overdue)
-    assert [task_id.decode() for task_id in reply[4::2]] == [job.id for job in jobs[:taken]]
-    [look] = space.transport.execute([commands.look([space.home], "")])
-    assert reply[2] == look[2] == b"%d000" % (past + future)[taken]
-    assert reply[3] == look[3]
-    assert bool(reply[3]) == bool(taken)
-    assert space.client.zcard(space.home.meta.removesuffix("meta") + "index") == len(jobs) - taken
+    assert [task_id.decode() for task_id, _ in calls.pairs(claimed.entries)] == [job.id for job in jobs[:taken]]
+    times = space.look()
+    assert claimed.due == times.due == 1000 * (past + future)[taken]
+    assert claimed.lapse == times.lapse
+    assert (claimed.lapse is None) == (taken == 0)
+    assert space.client.zcard(space.key(keys.INDEX)) == len(jobs) - taken
     drive(space.operations.clear_all_tasks(None), space.transport.execute)
 
 
@@ -146,14 +153,13 @@ def test_an_alarm_that_stands_for_nothing_is_withdrawn_by_whoever_looks(space: N
     """Else a later task that is due later would not be announced, and the workers have forgotten the earlier time."""
     drive(space.operations.assign_task(Job("earlier", after(5))), space.transport.execute)
     alarm = space.client.hget(space.home.meta, "alarm")
-    look = commands.look([space.home], "", forgets=True)
-    space.transport.execute([look])
+    space.look(forgets=True)
     assert space.client.hget(space.home.meta, "alarm") == alarm, "it stands for the task"
     drive(space.operations.remove_tasks(["earlier"]), space.transport.execute)
-    space.transport.execute([look])
+    space.look(forgets=True)
     assert space.client.hget(space.home.meta, "alarm") is None
     with space.client.pubsub() as listener:
-        listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
+        listener.subscribe(space.key(keys.HINT))
         assert listener.get_message(timeout=5)["type"] == "subscribe"
         drive(space.operations.assign_task(Job("later", after(6))), space.transport.execute)
         assert listener.get_message(timeout=5)["type"] == "message"
@@ -165,17 +171,17 @@ def test_a_lapsed_run_that_waits_for_another_suspect_is_no_alarm(space: Namespac
     """No worker wakes for it, so that what is due while it waits must be announced."""
     drive(space.operations.assign_task(Job("suspect", after(-1))), space.transport.execute)
     for _ in range(2):
-        assert len(space.call("claim", 10, 1, 1, 10_000, 1)) == 6
+        assert space.claim(10, lease_ms=1).count == 1
         wait_until(lambda: space.lapsed() == 1)  # its lease is one of a millisecond
     with space.client.pubsub() as listener:
-        listener.subscribe(space.home.meta.removesuffix("meta") + "hint")
+        listener.subscribe(space.key(keys.HINT))
         assert listener.get_message(timeout=5)["type"] == "subscribe"
-        assert len(space.call("claim", 10, LEASE_MS, 0, 10_000, 1)) == 4
+        assert space.claim(10, suspects=0).count == 0
         if forgets:
             drive(space.operations.assign_task(Job("gone", after(0.5))), space.transport.execute)
             assert listener.get_message(timeout=5)["type"] == "message"
             drive(space.operations.remove_tasks(["gone"]), space.transport.execute)
-            space.transport.execute([commands.look([space.home], "", forgets=True)])
+            space.look(forgets=True)
         drive(space.operations.assign_task(Job("new", after(0.6))), space.transport.execute)
         assert listener.get_message(timeout=5)["type"] == "message"
     drive(space.operations.clear_all_tasks(None), space.transport.execute)

@@ -59,7 +59,9 @@ BROKEN = {
         r"off its grid|was next|goes on at",
     ),
     "a restart is not noticed": (
-        altered("greet", ("starts = starts .. ARGV[1] .. ':' .. writes .. ' '", "starts = ARGV[1] .. ':99999999 '")),
+        altered(
+            "handshake", ("starts = starts .. ARGV[1] .. ':' .. writes .. ' '", "starts = ARGV[1] .. ':99999999 '")
+        ),
         r"unnoticed",
     ),
 }

@@ -6,9 +6,10 @@ import pytest
 
 from interval_scheduler import Options
 from interval_scheduler.core.definition import Prepared
+from interval_scheduler.protocol.bulk import BATCH_BYTES
 from interval_scheduler.protocol.commands import Partition
 from interval_scheduler.protocol.operation import BATCH_TASKS
-from interval_scheduler.protocol.tasks import BATCH_BYTES, Operations
+from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import Layout
 from interval_scheduler.support.runtime import Runtime
 from interval_scheduler.transport import replies as answers

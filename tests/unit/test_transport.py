@@ -39,7 +39,7 @@ class Peer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened.append(writer)
         frames = hiredis.Reader()
-        names = {script(name).sha.encode(): name for name in ("lock", "greet")}
+        names = {script(name).sha.encode(): name for name in ("lock", "handshake")}
         try:
             while data := await reader.read(65536):
                 frames.feed(data)
@@ -117,7 +117,7 @@ async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None
         return b"-LOADING Redis is loading the dataset in memory\r\n"
 
     async def loaded(name: str, _argument: bytes) -> bytes:
-        return b"*3\r\n$2\r\nok\r\n$1\r\n1\r\n$7\r\nabcde:1\r\n" if name == "greet" else OK
+        return b"*3\r\n$2\r\nok\r\n$1\r\n1\r\n$7\r\nabcde:1\r\n" if name == "handshake" else OK
 
     transport = AsyncTransport({"peer": peer.endpoint(greets=True)})
     peer.say = loading
@@ -125,11 +125,11 @@ async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None
         [failure] = await transport.execute([command("one")])
         assert isinstance(failure, PartitionUnavailable)
         assert not failure.unknown_outcome
-    assert set(peer.heard) == {"greet"}
+    assert set(peer.heard) == {"handshake"}
     peer.say = loaded
     peer.heard.clear()
     assert await transport.execute([command("two")]) == [[b"ok"]]
-    assert peer.heard == ["greet", "lock"]
+    assert peer.heard == ["handshake", "lock"]
     await transport.close()
     await eventually(lambda: all(writer.is_closing() for writer in peer.opened))
 
@@ -152,7 +152,7 @@ async def test_a_replica_that_is_greeted_is_not_used(peer: Peer, blocking: bool)
     assert isinstance(failure, PartitionUnavailable)
     assert "read only replica" in str(failure)
     assert not failure.unknown_outcome
-    assert set(peer.heard) == {"greet"}
+    assert set(peer.heard) == {"handshake"}
 
 
 async def test_who_calls_while_it_is_closed_is_refused_and_keeps_nothing_open(

@@ -1,10 +1,10 @@
--- greet: tells partitions that they are served by a server that was started, and reads how it found them.
+-- handshake: tells partitions which run of their server serves them, and reads how each run found them.
 --
 -- KEYS[1...] meta  HASH  partitions of one instance; the other keys of each share its prefix
--- ARGV[1] run  text  run id of the server: another one after each start
--- ARGV[2...] tokens  integer  the largest fencing token known for each partition, 0 for none
--- Returns: 'ok', then per partition: writes so far (or '' where it is absent), and its starts, oldest first, as 'run:writes '
--- Keeps: the first client that greets a server after a start notes how many writes survived, before it writes itself;
+-- ARGV[1] run_id  text  of the server: another one after each start
+-- ARGV[2...] tokens  integer  the largest fencing token known of each partition, 0 for none
+-- Returns: 'ok', then per partition: writes so far (or '' where it is absent), and the starts of its server, oldest first, as 'run_id:writes '
+-- Keeps: the first client that connects after a start notes how many writes survived, before it writes itself;
 --        tokens never fall below one that a client has seen.
 local reply = {'ok'}
 for i = 1, #KEYS do
@@ -15,7 +15,7 @@ for i = 1, #KEYS do
   else
     if not string.find(starts, ARGV[1] .. ':', 1, true) then
       starts = starts .. ARGV[1] .. ':' .. writes .. ' '
-      -- The last few will do: whoever was away for longer compares with the oldest one left.
+      -- The last few are enough: a client that was away for longer compares with the oldest one left.
       local _, count = string.gsub(starts, ' ', '')
       if count > 8 then starts = string.gsub(starts, '^%S+ ', '') end
       redis.pcall('HSET', KEYS[i], 'starts', starts)

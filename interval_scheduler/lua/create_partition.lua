@@ -1,4 +1,4 @@
--- adopt: creates a partition on its owner while the namespace is being created.
+-- create_partition: creates a partition on its owner while the namespace is being created.
 --
 -- KEYS[1] meta  HASH
 -- ARGV[1] format  integer  version of the data layout
