@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..model.errors import PartitionUnavailable, TopologyMismatch
 from ..protocol import calls
-from ..protocol.commands import Reply
+from ..protocol.commands import Command, Reply
 from ..support.cancellation import is_cancelled
 from .backoff import Backoff
 from .claims import Claims
@@ -176,19 +176,7 @@ class Claimer:
                 await self._sleep(self._next_look)
             return
         self.starved = False
-        suspects = 1 if self._slots.takes_suspects else 0
-        requests = []
-        for number, limit in chosen:
-            partition = self._partitions[number]
-            is_first = self._roster.rank(number) == 0
-            now = self._runtime.script_now()
-            requests.append(
-                calls.claim(partition, now, limit, self._lease_ms, suspects, CLAIM_BYTES, is_first=is_first)
-            )
-            self._times.unblock(number)
-            # Suspects run alone: only one partition of a round may give one.
-            if suspects and self._times.lapsed(number, self._now_ms()):
-                suspects = 0
+        requests = self._requests(chosen)
         self._times.ask()
         sent = self.server.leave(self._runtime.monotonic())
         self._claiming = asyncio.get_running_loop().create_future()
@@ -211,6 +199,22 @@ class Claimer:
         self._behind = len(chosen) < len(ready) or bool(self._appetite)
         if failure is not None:
             raise failure
+
+    def _requests(self, chosen: Sequence[tuple[int, int]]) -> list[Command]:
+        """The calls that claim from partitions, each with its number of slots."""
+        suspects = 1 if self._slots.takes_suspects else 0
+        requests = []
+        for number, limit in chosen:
+            partition, now = self._partitions[number], self._runtime.script_now()
+            is_first = self._roster.rank(number) == 0
+            requests.append(
+                calls.claim(partition, now, limit, self._lease_ms, suspects, CLAIM_BYTES, is_first=is_first)
+            )
+            self._times.unblock(number)
+            # Suspects run alone: only one partition of a round may give one.
+            if suspects and self._times.lapsed(number, self._now_ms()):
+                suspects = 0
+        return requests
 
     def _shares(self, ready: list[int]) -> list[tuple[int, int]]:
         """Reserves slots for partitions, for the longest overdue first: partition and number of slots."""

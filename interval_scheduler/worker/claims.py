@@ -58,46 +58,56 @@ class Claims:
         self._slots.occupy(len(entries) // 2)
         token = 0
         for task_id, record in pairs(entries):
-            raw, body = split_record(record)
-            try:
-                header = parse_header(raw)
-            except CorruptRecord as error:
-                # There is no token to settle it with: its lease lapses, and tells again.
-                self._tell.unreadable(task_id, error)
+            run = self._read(partition, task_id, record, now_ms, deadline)
+            if run is None:
                 self._slots.free()
-                continue
-            token = header.token
-            name = task_id.decode()
-            try:
-                definition = decode_body(body)
-                start = begin(name, header, definition, now_ms)
-            except CorruptRecord as error:
-                self._tell.unreadable(task_id, error)
-                definition, start = UNREAD, _put_back(header)
-            run = Run(
-                name,
-                header,
-                definition,
-                start.slot,
-                now_ms,
-                definition.schedule is not None,
-                self._host,
-                partition,
-                task_id,
-                raw,
-                start.due,
-                deadline,
-                header.strikes >= SUSPECT_STRIKES,
-            )
-            self._runs.add(run)
-            self._start(run, start.outcome)
+            else:
+                token = run.header.token
+                self._runs.add(run)
+                self._start(run)
         if token and self._context.loss_detector is not None:
             self._context.loss_detector.learn_token(partition.number, token)
 
-    def _start(self, run: Run, outcome: Outcome | None) -> None:
-        """Starts a run, or ends it at once with the outcome that was decided before."""
-        if outcome is not None:
-            self.finish(run, outcome)
+    def _read(self, partition: Partition, task_id: bytes, record: bytes, now_ms: int, deadline: float) -> Run | None:
+        """Makes a run of a record. It has an outcome already if its handler shall not be called.
+
+        None for a header that this version cannot read: it has no token to settle with, so its lease lapses.
+        """
+        raw, body = split_record(record)
+        try:
+            header = parse_header(raw)
+        except CorruptRecord as error:
+            self._tell.unreadable(task_id, error)
+            return None
+        name = task_id.decode()
+        try:
+            definition = decode_body(body)
+            start = begin(name, header, definition, now_ms)
+        except CorruptRecord as error:
+            self._tell.unreadable(task_id, error)
+            definition, start = UNREAD, _put_back(header)
+        run = Run(
+            name,
+            header,
+            definition,
+            start.slot,
+            now_ms,
+            definition.schedule is not None,
+            self._host,
+            partition,
+            task_id,
+            raw,
+            start.due,
+            deadline,
+            header.strikes >= SUSPECT_STRIKES,
+        )
+        run.outcome = start.outcome
+        return run
+
+    def _start(self, run: Run) -> None:
+        """Starts a run, or ends it at once."""
+        if run.outcome is not None:
+            self.finish(run, run.outcome)
         elif self._context.stopping:
             self.finish(run, Outcome(End.RELEASED))
         elif run.suspect and not self._slots.takes_suspects:
