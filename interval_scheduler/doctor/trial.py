@@ -234,7 +234,7 @@ def _fix(reason: str) -> str:
         ("NoPermission|NOPERM|ACL failure", "give the user the rights of docs/acl.md"),
         ("OutOfMemory|OOM|maxmemory", "raise maxmemory or make room: the server takes no new data"),
         ("ReadOnly|READONLY", "use the address of the primary"),
-        ("MISCONF", "mend its persistence: the server's log names the cause"),
+        ("MISCONF", "repair its persistence: the server's log names the cause"),
         (
             "Moved|MOVED|CrossSlot|CROSSSLOT|ClusterDown|CLUSTERDOWN",
             "this is a node of a Redis Cluster: use a server that stands alone",
