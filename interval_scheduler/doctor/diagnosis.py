@@ -58,7 +58,7 @@ class _Visit:
             found: list[Finding] = []
             try:
                 self._examine(instance, found)
-            except Exception as error:  # whatever it is, the other instances are still worth looking at
+            except Exception as error:  # the other instances are examined whatever it is
                 findings += [finding for finding in found if finding.check != "reachable"]
                 findings.append(_unreachable(instance, error))
             else:
@@ -93,7 +93,7 @@ class _Visit:
                 found += startup_findings(info, name)
             elif is_unknown(answer):
                 found += untold_findings(answer, name)
-            elif not is_refused(answer):  # which the rights tell
+            elif not is_refused(answer):  # which `right_findings` reports
                 raise answer
             found.insert(0, Finding("ok", name, "reachable", "it answers"))
             if number(info, "loading"):
@@ -108,8 +108,8 @@ class _Visit:
                 self._marks[name] = mark
             found += name_findings(mark, name, namespace)
             if any(finding.level == "error" and finding.check in ("rights", "role", "version") for finding in found):
-                message = "they were not tried, for they would fail"
-                found.append(Finding("warning", name, "scripts", message, "mend the errors of this instance first"))
+                message = "they were not tried, because they would fail"
+                found.append(Finding("warning", name, "scripts", message, "repair the errors of this instance first"))
             else:
                 found += Trial(name, trial, self._options, self._transport.execute, line, self._runtime).run()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..model.errors import PartitionUnavailable, TopologyMismatch
 from ..model.options import Options
-from ..protocol import keys
+from ..protocol import calls, keys
 from ..protocol.commands import Command, Reply
 from ..protocol.operation import drive
 from ..protocol.topology import join
@@ -37,7 +37,7 @@ def name_findings(mark: Mark | Exception, instance: str, namespace: str) -> list
     """Judges the name that the server configured as `instance` carries."""
     if isinstance(mark, Exception):
         if is_refused(mark):
-            return []  # the missing right is told
+            return []  # another finding names the missing right
         message = f"its name cannot be read ({mark}), so schedulers refuse to start"
         fix = "make sure that no other program uses keys that begin with the namespace"
         return [Finding("error", instance, "name", message, fix)]
@@ -64,12 +64,9 @@ def topology_findings(
     """Judges the namespace as a whole, by the marks of the instances that could be read."""
     master, namespace = options.master.name, options.namespace
     if master not in marks:
-        return []  # why it could not be asked is told
-
-    others = [name for name, mark in marks.items() if mark.topology and name != master]
-    members = [name for name, mark in marks.items() if mark.name]
+        return []  # another finding says why it could not be asked
     state = marks[master].topology
-    if state == b"ready":
+    if state == calls.READY:
         return _fit(options, marks, execute, runtime)
     if state:
         return [
@@ -77,35 +74,39 @@ def topology_findings(
                 "warning",
                 master,
                 "topology",
-                f"namespace {namespace!r} is just being created, or who created it died: no task can be in it yet",
+                f"namespace {namespace!r} is being created, or its creation was interrupted: no task can be in it yet",
                 "start a scheduler, which completes it",
             )
         ]
+    return [_without_topology(options, marks)]
+
+
+def _without_topology(options: Options, marks: Mapping[str, Mark]) -> Finding:
+    """Judges a master instance that has no topology of the namespace."""
+    master, namespace = options.master.name, options.namespace
+    others = [name for name, mark in marks.items() if mark.topology and name != master]
     if others:
-        return [
-            Finding(
-                "error",
-                master,
-                "topology",
-                f"the topology of namespace {namespace!r} is not on this master instance but on {others[0]!r}: "
-                "a scheduler would make a second one",
-                "set storage.master_index to that instance",
-            )
-        ]
+        return Finding(
+            "error",
+            master,
+            "topology",
+            f"the topology of namespace {namespace!r} is not on this master instance but on {others[0]!r}: "
+            "a scheduler would make a second one",
+            "set storage.master_index to that instance",
+        )
+    members = [name for name, mark in marks.items() if mark.name]
     if members:
-        return [
-            Finding(
-                "error",
-                master,
-                "topology",
-                f"instances ({', '.join(map(repr, members))}) belong to namespace {namespace!r}, but this master "
-                "instance lacks its topology: it lost its data, or is another server",
-                "restore its data, or check its address",
-            )
-        ]
+        return Finding(
+            "error",
+            master,
+            "topology",
+            f"instances ({', '.join(map(repr, members))}) belong to namespace {namespace!r}, but this master "
+            "instance lacks its topology: it lost its data, or is another server",
+            "restore its data, or check its address",
+        )
     size = f"{options.partitions} partitions over {len(options.instances)} instance(s)"
     message = f"namespace {namespace!r} is new: the first scheduler creates it, with {size}"
-    return [Finding("ok", master, "topology", message)]
+    return Finding("ok", master, "topology", message)
 
 
 def _fit(
@@ -117,10 +118,10 @@ def _fit(
         layout = drive(join(options, runtime.script_now()), execute)
     except TopologyMismatch as error:
         message = f"schedulers refuse to start: {error}"
-        return [Finding("error", master, "topology", message, "do what it says")]
+        return [Finding("error", master, "topology", message, "do what the message says")]
     except PartitionUnavailable as error:
         message = f"the topology cannot be read, so schedulers cannot start: {error}"
-        return [Finding("error", master, "topology", message, "mend the other errors of this instance first")]
+        return [Finding("error", master, "topology", message, "repair the other errors of this instance first")]
     size = f"{len(layout.partitions)} partitions on {len(layout.instances)} instance(s)"
     findings = [Finding("ok", master, "topology", f"the options fit namespace {namespace!r}: {size}")]
     for name in marks:

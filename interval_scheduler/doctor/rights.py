@@ -1,4 +1,4 @@
-"""The rights of a user: each is tried, because no command tells them to somebody without admin rights."""
+"""The rights of a user. Each is tried, because a user without admin rights cannot ask for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..protocol import keys
-from ..protocol.scripts import script
+from ..protocol.scripts import all_scripts, commands_used
 from ..servers.requirements import Finding
 from .line import Line, is_refused, is_unknown
 
-SCRIPT_COMMANDS: Mapping[str, tuple[str, ...]] = {
+HARMLESS_FORMS: Mapping[str, tuple[str, ...]] = {
     "DEL": ("KEY",),
     "EXISTS": ("KEY",),
     "GET": ("KEY",),
@@ -39,27 +39,32 @@ SCRIPT_COMMANDS: Mapping[str, tuple[str, ...]] = {
     "PUBLISH": ("CHANNEL", "message"),
     "TIME": (),
 }
-"""What the scripts call, each with arguments that change nothing where the key does not exist.
+"""For each command that scripts call, arguments that change nothing where the key does not exist.
 
-HSET and HINCRBY have no such form: they are given what they refuse, but only after rights were checked.
+HSET and HINCRBY have no such form. They get arguments that they refuse, but only after the server has checked rights.
 """
 CONNECTION_COMMANDS: Mapping[str, tuple[str, ...]] = {
     "+ping": ("PING",),
     "+info": ("INFO",),
-    "+script|load": ("SCRIPT", "LOAD", script("identify").source),
+    "+script|load": ("SCRIPT", "LOAD", "SOURCE"),
     "+evalsha": ("EVALSHA", "0" * 40, "0"),
     "+unsubscribe": ("UNSUBSCRIBE", "CHANNEL"),
     "+subscribe": ("SUBSCRIBE", "CHANNEL"),
 }
-"""What connections send, by the right that allows it. An EVALSHA of nothing is as good as any."""
+"""What transports and the monitor send, by the right that allows it, in a form that changes nothing.
 
-_UNHEARD = "workers are not woken for new tasks, and notice them late"
+SOURCE stands for that of any script. The EVALSHA names a script that does not exist.
+"""
+DOCTOR_RIGHTS = ("+acl|whoami",)
+"""What only the doctor asks for."""
+
+_UNHEARD = "workers are not woken for new tasks, so they start them late"
 _WHY = {
-    "+publish": f"{_UNHEARD}, without an error anywhere",
+    "+publish": f"{_UNHEARD}, and nothing reports an error",
     "+subscribe": _UNHEARD,
     "+unsubscribe": _UNHEARD,
-    "+info": "neither its set-up can be seen, nor that it came back without its last writes",
-    "+acl|whoami": "these checks cannot be sure whom they speak of",
+    "+info": "its configuration cannot be checked, and lost writes go unnoticed",
+    "+acl|whoami": "these checks cannot tell for certain which user they run as",
 }
 _DISPENSABLE = ("+info", "+acl|whoami")
 """Rights without which schedulers still work."""
@@ -93,14 +98,16 @@ def right_findings(
 
 
 def _missing(line: Line, namespace: str, trial: str, partitions: int) -> list[str]:
-    """The ACL rules the user lacks, and "!command" for what the server does not know."""
+    """The ACL rules the user lacks, and ``!command`` for each command that the server does not know."""
     mark = f"doctor-{secrets.token_hex(8)}"
-    # Per form of key and channel the pattern that covers it. The last partition, so that a pattern for some is noticed.
+    # For each form of key and channel, the pattern that covers it. The last partition too, so that a pattern that
+    # covers only some partitions is noticed.
+    of_namespace, of_partitions = keys.patterns(namespace)
     names = {
-        f"{{{namespace}}}:{mark}": f"{{{namespace}}}:*",
-        f"{keys.meta(namespace, 0)}:{mark}": f"{{{namespace}:*}}:*",
-        f"{keys.meta(namespace, partitions - 1)}:{mark}": f"{{{namespace}:*}}:*",
-        f"{keys.topology(trial)}:{mark}": f"{{{namespace}:*}}:*",
+        f"{keys.topology(namespace)}:{mark}": of_namespace,
+        f"{keys.meta(namespace, 0)}:{mark}": of_partitions,
+        f"{keys.meta(namespace, partitions - 1)}:{mark}": of_partitions,
+        f"{keys.topology(trial)}:{mark}": of_partitions,
     }
     attempts = [attempt for name, pattern in names.items() for attempt in _attempts(name, pattern)]
     # A connection that listens refuses the rest, so that one is tried on its own.
@@ -114,16 +121,17 @@ def _missing(line: Line, namespace: str, trial: str, partitions: int) -> list[st
 
 
 def _attempts(name: str, pattern: str) -> Iterable[_Attempt]:
-    """Everything, tried on the key or channel `name`."""
-    forms = {f"+{command.lower()}": (command, *arguments) for command, arguments in SCRIPT_COMMANDS.items()}
+    """A request for every right, on the key or channel `name`."""
+    values = {"KEY": name, "CHANNEL": name, "SOURCE": all_scripts()[0].source}
+    forms = {f"+{command.lower()}": (command, *HARMLESS_FORMS[command]) for command in sorted(commands_used())}
     for right, form in {**forms, **CONNECTION_COMMANDS}.items():
-        yield _Attempt([name if part in ("KEY", "CHANNEL") else part for part in form], right, pattern)
+        yield _Attempt([values.get(part, part) for part in form], right, pattern)
 
 
 def _lacking(attempt: _Attempt, answer: object) -> str | None:
-    """The rule that would have allowed it, by what the server says (worded differently by each version)."""
+    """The ACL rule that would have allowed the request. Each server version words its refusal differently."""
     if not is_refused(answer):
-        # What does not know INFO was told of when it was asked for it.
+        # A server that does not know INFO has been reported already, when INFO was read.
         return f"!{attempt.right[1:]}" if is_unknown(answer) and attempt.right != "+info" else None
     text = str(answer)
     if "channel" in text:

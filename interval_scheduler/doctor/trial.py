@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from ..core.record import parse_header, split_record
 from ..core.settlement import End, Outcome
 from ..model.errors import PartitionUnavailable, SchedulerError
 from ..model.options import Options
@@ -21,7 +20,7 @@ from ..protocol import calls, keys
 from ..protocol.audit import audit
 from ..protocol.commands import Command, Partition, Reply
 from ..protocol.operation import Operation, drive
-from ..protocol.settling import claimed_run, settle_run
+from ..protocol.settling import ClaimedRun, claimed_run, settle_run
 from ..protocol.tasks import Operations
 from ..protocol.topology import Layout, join
 from ..servers.requirements import Finding
@@ -31,7 +30,7 @@ from .line import Line
 T = TypeVar("T")
 
 HINT_SECONDS = 2.0
-"""Longest wait for a hint that was published: it takes a round trip where anything relays it at all."""
+"""Longest wait for a hint that was published. It takes one round trip where it is passed on at all."""
 _BUCKET_MS = 86_400_000
 _LEASE_MS = 60_000
 _HOUR = 3600
@@ -44,7 +43,7 @@ def trial_namespace(namespace: str) -> str:
 
 
 class _Unexpected(Exception):
-    """A script answered, but not what it must."""
+    """A script answered something else than it must."""
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Trial:
         self._line = line
         self._runtime = runtime
         [instance] = [replace(instance, weight=1.0) for instance in options.instances if instance.name == name]
-        # One partition and one bucket a day: so every key that can come to be is known, and can be deleted by name.
+        # One partition, and buckets of a day: so the name of every key that can be made is known, and can be deleted.
         storage = replace(
             options.storage, instances=(instance,), master_index=0, task_interval_seconds=_BUCKET_MS / 1000
         )
@@ -85,12 +84,12 @@ class Trial:
         try:
             hinted = self._steps()
         except (SchedulerError, _Unexpected, LookupError, TypeError, ValueError) as error:
-            # The latter come from a reply of another form, as behind a proxy that changes what it passes on.
+            # The last three: a reply has another form, as behind a proxy that changes replies.
             reason = str(error)
             if isinstance(error, PartitionUnavailable):
                 # redis-py takes the code out of an error (OOM, READONLY…) and gives it a class instead.
                 reason = f"{type(error.__cause__).__name__}: {error.reason}"
-            message = f"{self._step} failed ({reason}): so would schedulers"
+            message = f"{self._step} failed ({reason}): schedulers would fail too"
             findings = [Finding("error", self._name, "scripts", message, _fix(reason))]
         else:
             message = "a task was assigned, claimed, settled, and everything else done"
@@ -98,7 +97,7 @@ class Trial:
         finally:
             left = self._delete()
         if left:
-            message = "keys of the throw-away namespace are left behind: they do nothing but take memory"
+            message = "keys of the throw-away namespace are left behind: they only take memory"
             findings.append(Finding("warning", self._name, "scripts", message, f"run DEL {' '.join(left)}"))
         return findings
 
@@ -111,7 +110,7 @@ class Trial:
             "hints",
             f"a hint published with a task did not arrive within {HINT_SECONDS:g} s: workers notice new tasks only "
             "every check_tasks_every_seconds",
-            "let the proxy on the way pass pub/sub on, or use the server without it",
+            "configure the proxy before the server to pass pub/sub on, or connect without it",
         )
 
     def _steps(self) -> bool:
@@ -134,13 +133,13 @@ class Trial:
 
     def _run_one(self, operations: Operations, home: Partition) -> None:
         """A run that is confirmed, as with ``confirm="manual"``."""
-        record, now = self._claim(home)
-        token = parse_header(split_record(record)[0]).token
+        run = self._claim(home)
+        token = run.header.token
         self._step = "prolonging a lease"
         [reply] = self._execute([calls.renew(home, self._now, _LEASE_MS, ("now", token))])
         self._expect(calls.read_renew(home, reply).answers, lambda answers: answers == bytes([calls.RENEWED]))
         self._do("confirming a run", operations.confirm_task("now", token))
-        self._settle(home, record, now, Outcome(End.DONE))
+        self._settle(home, run, Outcome(End.DONE))
         self._do("reading a task", operations.is_scheduled("now"), False)
 
     def _plan(self, operations: Operations, layout: Layout) -> None:
@@ -160,12 +159,12 @@ class Trial:
     def _bury(self, operations: Operations, home: Partition) -> None:
         """Dead letters: made, read, revived, purged; and the task that is left is removed."""
         for _ in range(2):
-            self._settle(home, *self._claim(home), _GIVEN_UP)
+            self._settle(home, self._claim(home), _GIVEN_UP)
             found = self._do("reading dead letters", operations.dead_tasks(), None)
             self._expect(len(found), lambda count: count == 1)
             if self._do("reviving a dead letter", operations.retry_dead_tasks(["now"]), None) != 1:
                 raise _Unexpected("the dead letter was not found")
-        self._settle(home, *self._claim(home), _GIVEN_UP)
+        self._settle(home, self._claim(home), _GIVEN_UP)
         self._do("purging dead letters", operations.purge_dead_tasks(), 1)
         self._do("removing a task", operations.remove_tasks(["now"]), 1)
 
@@ -181,20 +180,21 @@ class Trial:
         requests = [calls.workers(self._name, namespace, self._now, "doctor", ttl) for ttl in (_LEASE_MS, 0)]
         requests.append(calls.nudge(self._name, namespace, "doctor", 0, 0))
         requests.append(calls.handshake(self._name, [keys.meta(namespace, 0)], "doctor", [0]))
-        for reply in self._execute(requests):
-            self._expect(reply, lambda answer: not isinstance(answer, Exception))
+        *reports, nudged, shaken = self._execute(requests)
+        self._expect([calls.read_workers(reply) for reply in reports], lambda alive: alive == [["doctor"], []])
+        calls.read_nudge(nudged)
+        self._expect(len(calls.read_handshake(shaken)), lambda partitions: partitions == 1)
 
-    def _claim(self, home: Partition) -> tuple[bytes, int]:
+    def _claim(self, home: Partition) -> ClaimedRun:
         self._step = "claiming a task"
         [reply] = self._execute([calls.claim(home, self._now, 1, _LEASE_MS, 1, 1024, is_first=True)])
         claimed = calls.read_claim(home, reply)
         tasks = dict(calls.pairs(claimed.entries))
         self._expect(list(tasks), lambda ids: ids == [b"now"])
-        return tasks[b"now"], claimed.now_us // 1000
+        return claimed_run(b"now", tasks[b"now"], claimed.now_us // 1000)
 
-    def _settle(self, home: Partition, record: bytes, now_ms: int, outcome: Outcome) -> None:
-        run = claimed_run(b"now", record, now_ms)
-        self._do("settling a run", settle_run(home, run, outcome, self._now, now_ms, _LEASE_MS))
+    def _settle(self, home: Partition, run: ClaimedRun, outcome: Outcome) -> None:
+        self._do("settling a run", settle_run(home, run, outcome, self._now, run.claimed_at, _LEASE_MS))
 
     @property
     def _now(self) -> str:
@@ -234,7 +234,7 @@ def _fix(reason: str) -> str:
         ("NoPermission|NOPERM|ACL failure", "give the user the rights of docs/acl.md"),
         ("OutOfMemory|OOM|maxmemory", "raise maxmemory or make room: the server takes no new data"),
         ("ReadOnly|READONLY", "use the address of the primary"),
-        ("MISCONF", "mend its persistence: the server's log names the cause"),
+        ("MISCONF", "repair its persistence: the server's log names the cause"),
         (
             "Moved|MOVED|CrossSlot|CROSSSLOT|ClusterDown|CLUSTERDOWN",
             "this is a node of a Redis Cluster: use a server that stands alone",

@@ -7,16 +7,17 @@
 -- ARGV[4] lease  ms  time until a claimed task becomes due again if nobody settles it
 -- ARGV[5] suspects  tasks  how many of them may have taken a worker down before and lapsed now again
 -- ARGV[6] bytes  bytes  stop after the task that takes the records above this sum
--- ARGV[7] first  0 or 1  whether the caller is first in line for this partition, so that nobody else need know the next time
+-- ARGV[7] first  0 or 1  whether the caller is first in line for this partition, so that nobody else has to be told the next time
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, earliest due or '', earliest lease deadline or '', then id and record of each claimed task
 -- Keeps: every task in exactly one of bucket, retries, leases; nothing is taken before its time; tokens only grow.
---        An expired lease is simply due again: there is no reaper. Begins with a removal, so that a full instance drains.
+--        A task whose lease ended is due again: there is no reaper. Begins with a removal, which a server allows whose
+--        memory is full: so it drains.
 --! include partition
 --! include record
 --! include next
 --! include hint
--- A record as it is with a new token: a run that lapsed is struck, or failed if it was only not confirmed. A damaged
--- one stays as it is, for the worker to report and for a repair.
+-- The record with a new token. A run that lapsed gets a strike, or a failed attempt if it only was not confirmed in
+-- time. A damaged record stays as it is: the worker reports it, and a repair puts it right.
 local function struck(record, sequence)
   local state, due, revision, _, slot, attempt, strikes, flags, follow, body = parse(record)
   if not state then return record end
@@ -136,15 +137,15 @@ end
 
 reply[3], reply[4] = next_times(prefix)
 if ARGV[7] == '0' then
-  -- A stand-in knows the next time now, but would wake for it later than the first in line, who must be told.
+  -- A stand-in knows the next time now, but it would wake later than the first in line: that one must be told.
   if reply[3] ~= '' and reply[3] ~= meta[3] then
     meta[3] = false
     announce(tonumber(reply[3]))
   end
   return wrote and written(reply) or reply
 end
--- The claimer now knows the next time, so that is what others need not announce again. A run that lapsed and was left
--- is none: a suspect waits for another one to end, and nobody wakes for it.
+-- The claimer now knows the next time, so others need not announce it again. A lapsed run that was left does not count:
+-- it is a suspect that waits for another one to end, and nobody wakes for it.
 local alarm, lapse = tonumber(reply[3]), tonumber(reply[4])
 if lapse and lapse > now and not (alarm and alarm <= lapse) then alarm = lapse end
 if not alarm then

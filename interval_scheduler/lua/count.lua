@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
 -- Returns: 'ok', server time in us, tasks, buckets, retrying, running, dead, earliest due or ''
--- Keeps: changes nothing but empty buckets, which it drops from the index.
+-- Keeps: changes nothing, but drops empty buckets from the index.
 --! include partition
 --! include next
 return {

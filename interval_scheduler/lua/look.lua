@@ -5,9 +5,9 @@
 -- ARGV[2] forgets  0 or 1  whether the caller forgets what it knew before, as workers do
 -- ARGV[3...] epochs  integer  one per partition
 -- Returns: 'ok', server time in us, then per partition: earliest due or '' (or 'moved', 'absent'), earliest lease deadline or ''
--- Keeps: changes nothing but empty buckets, which it drops from the index, and an alarm for which nothing is there any
---        more: a worker that looks forgets it, so a later task must be announced. A run that lapsed is nothing in this
---        sense: it may be a suspect, which waits for another one to end.
+-- Keeps: changes nothing, but drops empty buckets from the index, and an alarm for which there is no task any more: a
+--        worker that looks forgets that time, so a later task must be announced. A lapsed run does not count as a task
+--        here: it may be a suspect that waits for another one to end.
 --! include next
 local time = redis.call('TIME')
 local now_us = ARGV[1] == '' and time[1] * 1000000 + time[2] or ARGV[1] * 1000

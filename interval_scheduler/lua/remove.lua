@@ -6,7 +6,7 @@
 -- ARGV[3...] ids  text
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one digit per id: 1 removed, 0 there was nothing
 -- Keeps: nothing of a removed task remains; what a live run of it reports is refused, because its record is gone.
---        Begins with a removal, so that a full instance drains.
+--        Begins with a removal, which a server allows whose memory is full: so it drains.
 --! include partition
 --! include record
 --! include place

@@ -6,7 +6,8 @@
 -- ARGV[3] lease  ms  the leases then end this long after now, unless they end later already
 -- ARGV[4...] runs  id, token
 -- Returns: 'ok', server time in us, one digit per run: 1 renewed, 0 lost
--- Keeps: only the holder of the newest token renews. Begins with a removal (of nothing), so that a full instance keeps leases.
+-- Keeps: only the holder of the newest token renews. Begins with a removal (of nothing), which a server
+--        allows whose memory is full: so leases are kept.
 --! include partition
 --! include record
 local ids = {}

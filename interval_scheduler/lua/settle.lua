@@ -7,7 +7,7 @@
 -- ARGV[4...] runs  id, expected header, new header  new header '' deletes the task; with '+' in front, two more follow: new body or '', dead letter or ''
 -- Returns: 'ok', or the number of writes so far if it wrote, server time in us, one character per run (o accepted, l lost, c changed), then the record of each changed run
 -- Keeps: a run settles once, and only with its own token; where the record changed during the run nothing is written.
---        Begins with a removal, so that a full instance drains.
+--        Begins with a removal, which a server allows whose memory is full: so it drains.
 --! include partition
 --! include record
 --! include buckets

@@ -3,7 +3,7 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] from  ms  or '-inf'; with ARGV[4] it is the last due time seen, and what is up to that id is skipped
+-- ARGV[3] from  ms  or '-inf'; with ARGV[4] it is the due time of the last task seen, and tasks of that time are skipped up to that id
 -- ARGV[4] after  text  id of the last task seen, or ''
 -- ARGV[5] until  ms  or '+inf', inclusive
 -- ARGV[6] limit  tasks

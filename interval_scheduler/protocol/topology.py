@@ -99,7 +99,7 @@ def _compare(options: Options, found: calls.Topology, owners: Sequence[str]) -> 
 
 
 def _create(layout: Layout, options: Options) -> Generator[Sequence[Command], list[Reply], None]:
-    """Makes the partitions of a new namespace. Another process may do the same at the same time, or have died at it."""
+    """Creates the partitions of a new namespace. Another process may do the same, or have died while it did."""
     names = [calls.identify(name, layout.namespace, give=True) for name in layout.instances]
     for command, reply in zip(names, (yield names), strict=True):
         _check_name(command.instance, calls.read_identify(reply))

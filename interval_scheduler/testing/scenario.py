@@ -16,6 +16,7 @@ from ..core.record import RUNNING, parse_header, split_record
 from ..model.errors import CorruptRecord, PartitionUnavailable, SchedulerError, TopologyMismatch
 from ..model.retry import Retry
 from ..model.task import Task
+from ..protocol import calls
 from ..protocol.audit import audit
 from ..protocol.commands import Command, Reply
 from ..protocol.operation import drive
@@ -368,7 +369,7 @@ class Scenario:
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
+    return list(calls.pairs(flat))
 
 
 async def _until_connected(scheduler: AsyncScheduler) -> None:

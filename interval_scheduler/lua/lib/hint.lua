@@ -1,8 +1,8 @@
 -- hint: tells one worker that something is due before the time the workers know of.
 
 -- The alarm is the earliest time some worker was told to wake at, so at most one hint is outstanding per partition.
--- An alarm that is long past was lost with its worker: the hint is given again. Everything here is by pcall, last,
--- because a missing right or a full memory must not fail a script that has already written.
+-- An alarm that is long past was lost with its worker: the hint is given again. This comes last and by pcall, because a
+-- missing right or a full memory must not make a script fail that has already written.
 local function announce(due)
   local alarm = tonumber(meta[3] or '')
   if alarm and alarm <= due and alarm > now - 1000 then return end

@@ -32,6 +32,7 @@ from .dead_letters import DeadPage, dead, purge, read_dead, read_purge, read_rev
 from .locks import lock, read_lock
 from .namespace import (
     CREATING,
+    READY,
     Topology,
     create_partition,
     handshake,
@@ -82,6 +83,7 @@ __all__ = [
     "CREATED",
     "CREATING",
     "OTHER_VERSION",
+    "READY",
     "RENEWED",
     "Assigned",
     "Audited",

@@ -10,13 +10,13 @@ from .. import keys
 from ..commands import Command, Partition, Reply, require_available
 from ..scripts import script
 
-CREATING = b"creating"
-"""The state of a topology until all its partitions exist."""
+CREATING, READY = b"creating", b"ready"
+"""The states of a topology: until all its partitions exist, and from then on."""
 
 
 @dataclass(slots=True)
 class Topology:
-    """`owners` is packed; `state` is `CREATING` until all partitions exist."""
+    """`owners` is packed; `state` is `CREATING` or `READY`."""
 
     format: int
     partitions: int
