@@ -16,9 +16,9 @@ from interval_scheduler.protocol.operation import SendAhead, batches
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import Layout
 from interval_scheduler.support.runtime import Runtime
-from interval_scheduler.transport import replies as answers
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
+from interval_scheduler.transport.resp import pack
 
 from ..adapter import Item, payload
 from ..ours.jobs import Job
@@ -42,7 +42,7 @@ def assigning(count: int) -> Account:
         making = least_each(lambda: (Job(item) for item in items), count)
         preparing = least_each(lambda: (prepare(job, options.max_payload_bytes, lambda: 0) for job in jobs), count)
         building = least(lambda: _collect(operations, jobs, commands), count) - preparing
-        packing = least_each(lambda: (answers.pack(command) for command in commands), count)
+        packing = least_each(lambda: (pack(command) for command in commands), count)
         wall, script = min(_exchanged(server, options, commands, count) for _ in range(ROUNDS))
     parsing = _parsing(commands, count)
     with running() as [server], stage(RAW_SOCKET, [server]) as place:

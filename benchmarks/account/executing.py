@@ -13,7 +13,7 @@ from interval_scheduler.core.settlement import GONE, End, Outcome, begin, is_ove
 from interval_scheduler.protocol import calls
 from interval_scheduler.protocol.commands import Partition
 from interval_scheduler.protocol.operation import batches
-from interval_scheduler.transport import replies as answers
+from interval_scheduler.transport.resp import pack
 from interval_scheduler.worker.run import Run
 from interval_scheduler.worker.runners import CoroutineRunners
 
@@ -119,4 +119,4 @@ async def _dispatch(runs: Sequence[Run]) -> None:
 def _pack_settles(runs: Sequence[Run]) -> None:
     """Packs the reports of runs that are over for good, as many a call as under load."""
     for batch in batches(runs, SETTLES_PER_CALL):
-        answers.pack(calls.settle(_PARTITION, "", 15_000, batch, [GONE] * len(batch)))
+        pack(calls.settle(_PARTITION, "", 15_000, batch, [GONE] * len(batch)))

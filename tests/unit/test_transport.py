@@ -159,10 +159,10 @@ async def test_who_calls_while_it_is_closed_is_refused_and_keeps_nothing_open(
     peer: Peer, transport: AsyncTransport
 ) -> None:
     await transport.execute([command("one")])
-    hanging = asyncio.create_task(transport.execute([command("two")], lane="settle"))
+    hanging = asyncio.create_task(transport.execute([command("two")], pipeline="settle"))
     await eventually(lambda: len(peer.heard) == 2)
     closing = asyncio.create_task(transport.close())
-    late = asyncio.create_task(transport.execute([command("three")], lane="claim"))
+    late = asyncio.create_task(transport.execute([command("three")], pipeline="claim"))
     await closing
     for failure in (*await hanging, *await late):
         assert isinstance(failure, PartitionUnavailable)
