@@ -132,9 +132,9 @@ def _examine(opener: Opener, connection: Any) -> Steps[tuple[str, Command | None
         return "", None
     info = yield partial(opener.ask, connection, INFO)
     if endpoint.inspection is not None:
-        endpoint.inspection.connected(endpoint.name, info)
+        endpoint.inspection.examine(endpoint.name, info)
     server_run_id = run_id(info)
-    return server_run_id, endpoint.loss_detector.connected(endpoint.name, server_run_id)
+    return server_run_id, endpoint.loss_detector.connect(endpoint.name, server_run_id)
 
 
 def _shake_hands(opener: Opener, opened: Any, handshake: Command) -> Steps[None]:
@@ -143,7 +143,7 @@ def _shake_hands(opener: Opener, opened: Any, handshake: Command) -> Steps[None]
     if not opened.is_open:
         raise reply  # a replica answered
     assert opener.endpoint.loss_detector is not None
-    opener.endpoint.loss_detector.greeted(handshake, reply)
+    opener.endpoint.loss_detector.take_handshake(handshake, reply)
 
 
 def carry_out(steps: Steps[T]) -> T:

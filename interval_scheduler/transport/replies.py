@@ -30,9 +30,9 @@ def note_writes(
             continue
         begins = status(reply)
         if type(begins) is int:
-            loss_detector.learn(command.keys[0], run_id, begins)
+            loss_detector.learn_writes(command.keys[0], run_id, begins)
         elif begins == ABSENT:
-            loss_detector.gone(command.keys[0])
+            loss_detector.learn_absence(command.keys[0])
 
 
 def missing_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> tuple[list[int], int, bytes]:
