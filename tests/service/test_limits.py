@@ -11,7 +11,8 @@ import pytest
 
 from interval_scheduler import InvalidOptions
 from interval_scheduler.service import Settings, load_settings
-from interval_scheduler.service.limits import ApiKey, RateLimit, client_of, new_key
+from interval_scheduler.service.api_keys import ApiKey, client_of, new_key
+from interval_scheduler.service.rate_limit import RateLimit
 from tests.service.conftest import MakeService
 
 
