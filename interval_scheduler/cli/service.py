@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 from ..model.errors import InvalidOptions
+from ..model.options import Options
 from .arguments import scheduler_options, typed_options_win
 
 _NEEDED = ("fastapi", "uvicorn", "aiohttp", "prometheus_client")
@@ -67,10 +69,11 @@ def run_serve(options: argparse.Namespace) -> int:
             raise InvalidOptions(["--new-key: use 1 to 64 letters, digits, '_', '.' or '-' for the name"]) from None
         print(f"for the client:        {key}\nTIMER_SERVICE_API_KEYS={configured.name}:{configured.digest}")
         return 0
-    overrides: dict[str, Any] = {"deliver": False} if options.no_deliver else {}
-    loaded = settings.load_settings(None, **overrides)
+    loaded = settings.load_settings()
+    if options.no_deliver:
+        loaded = replace(loaded, deliver=False)
     if not (loaded.api_keys or options.open or _is_loopback(options.host)):
-        rule = f"--host {options.host} lets other machines in, and no API keys are set"
+        rule = f"--host {options.host} lets other machines in, but no API keys are set"
         raise InvalidOptions([f"{rule}: set TIMER_SERVICE_API_KEYS, or add --open"])
     from ..service import server
 
@@ -102,7 +105,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _scheduler_options(options: argparse.Namespace) -> Any:
+def _scheduler_options(options: argparse.Namespace) -> Options:
     """Options of the scheduler. Arguments win over environment variables."""
     from ..service import process
 

@@ -25,7 +25,7 @@ class TimerHandler:
         """The scheduler calls this for every due task of the namespace.
 
         Raises:
-            ForeignPayload, UnreadablePayload: only this task fails, and its retries may meet a newer release.
+            ForeignPayload, UnreadablePayload: only this task fails; a worker of another release may read it.
             RetryAfter, GiveUp, Postpone: as `WebhookSender.send` does.
         """
         execution = current_execution()

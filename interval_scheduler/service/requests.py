@@ -200,7 +200,7 @@ def _check_combination(raw: Mapping[str, object], problems: dict[str, str], upda
     kinds = ["hours, minutes and seconds" if name in DURATION else name for name in firsts]
     if len(set(kinds)) > 1 or ("cron" in given and len(given) > 1):
         both = " and ".join(dict.fromkeys([*kinds, *(name for name in ("interval", "cron") if name in given)]))
-        problems[given[0]] = f"excludes the others: give only one of {both}"
+        problems[given[0]] = f"cannot be combined like this: give only one of {both}"
     if "tz" in raw and "cron" not in raw:
         problems["tz"] = "is only for cron: leave it out, or give cron"
     if not given and not update:

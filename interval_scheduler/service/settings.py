@@ -82,6 +82,14 @@ class Settings:
     delayed_after_seconds: float = 1.0
     """A delivery that starts later than this after its time has the status "delayed"."""
 
+    def __repr__(self) -> str:
+        """What differs from the defaults, without secrets."""
+        changed = [option for option in fields(self) if getattr(self, option.name) != option.default and option.repr]
+        shown = [f"{option.name}={getattr(self, option.name)!r}" for option in changed]
+        if self.webhook_secrets:
+            shown.append(f"{len(self.webhook_secrets)} webhook secrets")
+        return f"Settings({', '.join(shown)})"
+
     @property
     def retry(self) -> Retry:
         """When a failed delivery is tried again."""

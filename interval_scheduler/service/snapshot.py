@@ -1,4 +1,4 @@
-"""A timer as it was read from the scheduler, and how it is shown."""
+"""A timer as it was read from the scheduler, and as the API shows it."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def snapshot_of(task: ScheduledTask) -> Snapshot | None:
     return Snapshot(task, stored) if isinstance(stored, Timer | Finished) else None
 
 
-def letter_body(letter: DeadTask) -> DeadLetterBody | None:
+def dead_letter_body(letter: DeadTask) -> DeadLetterBody | None:
     """A dead letter as the API shows it; None where it does not belong to a timer.
 
-    A timer that this process cannot read is shown too: the letter itself says why it failed.
+    A timer that this process cannot read is shown too: the dead letter itself says why it failed.
     """
     timer_id = letter.id
     try:

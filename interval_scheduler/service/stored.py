@@ -88,7 +88,7 @@ class Finished:
     """When the record is deleted."""
     attempts: int
     error: str | None
-    """The last failure of a cancelled timer, as it is shown."""
+    """The last failure of a cancelled timer, as the API shows it."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -251,8 +251,8 @@ class Failure:
 
     @classmethod
     def of(cls, reason: str, attempt: int) -> Failure:
-        """A failure from what the receiver, or the HTTP client, said: shortened, and made printable."""
-        text = "".join(letter if letter.isprintable() else " " for letter in reason[:_LONGEST_REASON]).strip()
+        """A failure from the words of the receiver or the HTTP client, cut short and made printable."""
+        text = "".join(character if character.isprintable() else " " for character in reason[:_LONGEST_REASON]).strip()
         return cls(text, attempt)
 
     def __str__(self) -> str:
@@ -265,7 +265,7 @@ def encode_failure(failure: Failure) -> str:
 
 
 def decode_failure(text: str) -> Failure:
-    """The failure that a text stands for. Any other text, such as one of the scheduler's own, is a reason as it is."""
+    """The failure that a text stands for. Any other text, such as one of the scheduler, is the reason itself."""
     try:
         value = json.loads(text) if text.startswith("{") else None
     except (ValueError, RecursionError):

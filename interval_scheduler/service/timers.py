@@ -28,7 +28,7 @@ from .errors import Conflict, InvalidRequest, UnknownTimer
 from .replies import DeadLetterBody, PageBody, TimerBody
 from .requests import TimerRequest
 from .settings import Settings
-from .snapshot import FINISHED, Snapshot, letter_body, snapshot_of, to_ms
+from .snapshot import FINISHED, Snapshot, dead_letter_body, snapshot_of, to_ms
 from .stored import ExtraRun, Finished, RetentionSweep, Timer, TimerTask, UnreadablePayload, record_task
 
 RETENTION_ID = ":retention"
@@ -50,6 +50,9 @@ class Timers:
         self._scheduler = scheduler
         self._settings = settings
         self._retry = settings.retry
+
+    def __repr__(self) -> str:
+        return f"Timers({self._scheduler!r})"
 
     async def start(self) -> None:
         """Schedules the sweep that deletes dead letters after their retention: one task for all processes."""
@@ -234,7 +237,7 @@ class Timers:
         for letter in reversed(await self._scheduler.dead_tasks()):
             if len(found) == limit:
                 break
-            body = letter_body(letter)
+            body = dead_letter_body(letter)
             if body is not None:
                 found.append(body)
         return found

@@ -70,6 +70,9 @@ class WebhookSender:
             trust_env=False,  # a proxy would resolve names by itself
         )
 
+    def __repr__(self) -> str:
+        return f"WebhookSender({self._signer!r}, {self._hosts!r})"
+
     async def close(self) -> None:
         await self._session.close()
         await self._resolver.close()  # the session does not close a resolver that it was given
