@@ -60,7 +60,8 @@ def create_app(settings: Settings | None = None, scheduler: object = None, *, lo
     app.state.process = process
     app.state.parts = Parts(settings, process, checker, metrics, limit)
     app.add_middleware(RequestGate, settings=settings, limit=limit, metrics=metrics)
-    app.include_router(router)
+    # Not include_router(), which searches a router within the router for every request.
+    app.router.routes.extend(router.routes)
     _answer_errors(app)
     complete_document(app, settings)
     return app
@@ -95,7 +96,7 @@ def _answer_errors(app: FastAPI) -> None:
 def _methods(app: FastAPI, path: str) -> list[str]:
     """The methods that a path has."""
     found: set[str] = set()
-    for route in (*app.routes, *router.routes):
+    for route in app.routes:
         if isinstance(route, Route) and route.path_regex.match(path):
             found |= route.methods or set()
     return sorted(found)
