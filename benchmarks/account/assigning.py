@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import hiredis
 
 from interval_scheduler import Scheduler
-from interval_scheduler.core.definition import prepare
+from interval_scheduler.core.preparation import prepare
 from interval_scheduler.model.options import Options, load_options
 from interval_scheduler.protocol.bulk import CALLS_AT_ONCE
 from interval_scheduler.protocol.commands import Command

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from interval_scheduler.core.definition import Definition, decode_body, prepare
+from interval_scheduler.core.definition import Definition, decode_body
+from interval_scheduler.core.preparation import prepare
 from interval_scheduler.core.record import RUNNING, Header, parse_header, split_record
-from interval_scheduler.core.settlement import GONE, End, Outcome, begin, is_over
+from interval_scheduler.core.settlement import NOTHING_FOLLOWS, End, Outcome, decide_claim, nothing_follows
 from interval_scheduler.protocol import calls
 from interval_scheduler.protocol.commands import Partition
 from interval_scheduler.protocol.operation import batches
@@ -56,7 +57,9 @@ def executing(count: int) -> list[Account]:
         "worker", "parsing the header", least(lambda: [parse_header(split_record(r)[0]) for r in records], count)
     )
     worker.add("worker", "decoding the body", least_each(lambda: (decode_body(raw) for _, raw in split), count))
-    worker.add("worker", "what the claim means", least_each(lambda: (begin(*each, now) for each in claimed), count))
+    worker.add(
+        "worker", "what the claim means", least_each(lambda: (decide_claim(*each, now) for each in claimed), count)
+    )
     made = [_run(each, raw, now) for each, raw in zip(claimed, raw_headers, strict=True)]
     making = least_each(lambda: (_run(each, raw, now) for each, raw in zip(claimed, raw_headers, strict=True)), count)
     worker.add("worker", "making the run", making)
@@ -64,7 +67,7 @@ def executing(count: int) -> list[Account]:
     worker.add(
         "worker",
         "what follows the run",
-        least_each(lambda: (is_over(run.header, run.definition, outcome) for run in made), count),
+        least_each(lambda: (nothing_follows(run.header, run.definition, outcome) for run in made), count),
     )
     worker.add("worker", "packing settles", least(lambda: _pack_settles(made), count))
 
@@ -119,4 +122,4 @@ async def _dispatch(runs: Sequence[Run]) -> None:
 def _pack_settles(runs: Sequence[Run]) -> None:
     """Packs the reports of runs that are over for good, as many a call as under load."""
     for batch in batches(runs, SETTLES_PER_CALL):
-        answers.pack(calls.settle(_PARTITION, "", 15_000, batch, [GONE] * len(batch)))
+        answers.pack(calls.settle(_PARTITION, "", 15_000, batch, [NOTHING_FOLLOWS] * len(batch)))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..support.text import type_with_article
+
 DEFAULT_URL = "redis://localhost:6379/0"
 
 
@@ -35,12 +37,6 @@ def named_instance(text: str) -> Any:
     return {"name": name, "url": url} if separator and "://" not in name else text
 
 
-def kind_of(value: object) -> str:
-    """The type of a value with its article."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
 def parse_instance(entry: object) -> Instance:
     """One entry of storage.instances; ValueError says what is wrong with it."""
     if isinstance(entry, Instance):
@@ -48,7 +44,7 @@ def parse_instance(entry: object) -> Instance:
     if isinstance(entry, str):
         return _from_url(entry)
     if not isinstance(entry, Mapping):
-        raise ValueError(f"is {kind_of(entry)}: use a URL or a mapping")
+        raise ValueError(f"is {type_with_article(entry)}: use a URL or a mapping")
     values = dict(entry)
     name, weight = values.pop("name", None), values.pop("weight", 1)
     if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= 200):

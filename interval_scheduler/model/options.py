@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal
 
+from ..support.text import type_with_article
 from .errors import InvalidOptions
-from .instances import DEFAULT_URL, Instance, kind_of, named_instance, parse_instance
+from .instances import DEFAULT_URL, Instance, named_instance, parse_instance
 
 ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_INSTANCES": "instances",
@@ -178,14 +179,14 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
     if isinstance(given, Sequence) and not isinstance(given, bytes):
         return {"instances": list(given)}
     if not isinstance(given, Mapping):
-        problems.append(f"options are {kind_of(given)}: use a URL, a list of URLs, a mapping or Options")
+        problems.append(f"options are {type_with_article(given)}: use a URL, a list of URLs, a mapping or Options")
         return {}
     flat = dict(given)
     storage = flat.pop("storage", {})
     if isinstance(storage, StorageOptions):
         storage = {name: getattr(storage, name) for name in _STORAGE_FIELDS}
     if not isinstance(storage, Mapping):
-        problems.append(f"storage is {kind_of(storage)}: use a mapping such as {{'instances': […]}}")
+        problems.append(f"storage is {type_with_article(storage)}: use a mapping such as {{'instances': […]}}")
         storage = {}
     known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
     problems += [f"storage.{name} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]

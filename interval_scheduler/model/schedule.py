@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..support.text import short_repr
 from .cron_plan import plan_of, zone_of
 from .errors import InvalidTask
-from .times import CENTURY_MS, parse_duration, shown
+from .times import CENTURY_MS, parse_duration
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -27,7 +28,9 @@ class Interval:
 
     def __post_init__(self) -> None:
         if type(self.milliseconds) is not int or not 1 <= self.milliseconds <= CENTURY_MS:
-            raise InvalidTask("Interval", "milliseconds", f"is {shown(self.milliseconds)}", f"use 1 to {CENTURY_MS:,}")
+            raise InvalidTask(
+                "Interval", "milliseconds", f"is {short_repr(self.milliseconds)}", f"use 1 to {CENTURY_MS:,}"
+            )
 
 
 @dataclass(frozen=True, init=False)
@@ -58,7 +61,7 @@ class Cron:
             zone_of(name)
         except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError and more for bad keys
             fix = 'use an IANA name such as "Europe/Paris" (and install tzdata where the system has none)'
-            raise InvalidTask("Cron", "tz", f"{shown(tz)} is not a known time zone", fix) from error
+            raise InvalidTask("Cron", "tz", f"{short_repr(tz)} is not a known time zone", fix) from error
         plan_of(expression)
         object.__setattr__(self, "expression", expression)
         object.__setattr__(self, "tz", name)
@@ -76,7 +79,7 @@ def parse_interval(value: object, owner: str) -> Schedule | None:
     if value is None or isinstance(value, Cron | Interval):
         return value
     if isinstance(value, str):
-        cron = shown(value) if len(value.split()) in (5, 6) else '"*/5 * * * *"'
+        cron = short_repr(value) if len(value.split()) in (5, 6) else '"*/5 * * * *"'
         fix = f"use Cron({cron}) for a cron expression, or seconds as a number, or a timedelta"
-        raise InvalidTask(owner, "reschedule_interval", f"is the str {shown(value)}", fix)
+        raise InvalidTask(owner, "reschedule_interval", f"is the str {short_repr(value)}", fix)
     return Interval(parse_duration(value, owner, "reschedule_interval", minimum_ms=1, maximum_ms=CENTURY_MS))

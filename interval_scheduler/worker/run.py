@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ..core.settlement import Live, Outcome, Successor
+from ..core.settlement import LiveRun, Outcome, Successor
 from ..model.errors import LeaseLost, SchedulerError
 from ..model.task import Task
 from ..model.times import to_datetime
@@ -33,7 +33,7 @@ class Host(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Run(Live):
+class Run(LiveRun):
     """A claimed task in this process. `deadline` is when its lease ends, on the monotonic clock of this machine.
 
     It is the only object that is made for a run. Each further one would take time to make and to free, and the garbage

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from interval_scheduler.core.definition import prepare
+from interval_scheduler.core.preparation import prepare
 
 ROOT = Path(__file__).parents[2]
 USER = """
