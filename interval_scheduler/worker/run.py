@@ -14,6 +14,7 @@ from ..model.errors import LeaseLost, SchedulerError
 from ..model.task import Task
 from ..model.times import to_datetime
 from ..protocol.commands import Partition
+from ..support.text import repr_of, short_repr
 
 
 class Host(Protocol):
@@ -85,6 +86,13 @@ class Execution:
 
     def __hash__(self) -> int:
         return hash(self._run)
+
+    def __repr__(self) -> str:
+        due = f"due {self.due.isoformat(sep=' ', timespec='milliseconds')}"
+        lost = "lease lost" if self.lease_lost else ""
+        return repr_of(
+            self, short_repr(self.id), due, f"attempt {self.attempt}", f"fencing_token={self.fencing_token}", lost
+        )
 
     @property
     def id(self) -> str:
