@@ -1,4 +1,4 @@
-"""What both schedulers are, whether their methods block or are coroutines."""
+"""What both schedulers share, whether their methods block or are coroutines."""
 
 from __future__ import annotations
 
@@ -10,40 +10,44 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .model.errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
-from .model.options import Options, check_logger, load_options
+from .model.options import Options, check_logger, instance_names, load_options
 from .model.retry import Retry
 from .model.task import Task
 from .model.times import CENTURY_MS, YEAR_MS, parse_duration
+from .support.text import repr_of
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .model.options import OptionFields, OptionsGiven
     from .support.runtime import Runtime
 
 
 class BaseScheduler(ABC):
-    """Options, state and callbacks. See `Scheduler` and `AsyncScheduler`."""
+    """Options, state and callbacks: what `Scheduler` and `AsyncScheduler` share."""
 
     def __init__(
-        self, options: Any = None, logger: Any = None, *, runtime: Runtime | None = None, **fields: Any
+        self,
+        options: OptionsGiven = None,
+        logger: Any = None,
+        *,
+        runtime: Runtime | None = None,
+        **fields: Unpack[OptionFields],
     ) -> None:
-        """Checks the options; nothing is connected yet.
-
-        Args:
-            options: nothing (``redis://localhost:6379/0``), a URL, a list of URLs or mappings, a nested mapping
-                ``{"namespace": …, "storage": {"instances": […]}}``, or an `Options` value.
-            logger: a structlog or standard library logger, or an object with their methods; structlog's by default.
-            runtime: only for tests and simulations.
-            **fields: single options by name, on top of `options`, such as ``namespace="shop"``.
-
-        Raises:
-            InvalidOptions: naming every wrong field, and what is allowed.
-        """
-        # Most of what a scheduler consists of comes with the first one, so that importing the names stays quick.
+        """Checks the options. `Scheduler` and `AsyncScheduler` say what may be given."""
+        # Imported here, so that importing the package stays quick: most modules come with the first scheduler.
         from .engine import Engine
 
         check_logger(logger)
         self._engine = Engine(load_options(options, fields), logger, runtime)
         self._accepting = False
         self._closed = False
+
+    def __repr__(self) -> str:
+        options = self.options
+        states = ("closed", self._closed), ("accepting", self._accepting), ("executing", self.executing_tasks)
+        state = [name for name, is_so in states if is_so]
+        return repr_of(self, repr(options.namespace), instance_names(options.instances), *state)
 
     @property
     def options(self) -> Options:
@@ -57,18 +61,18 @@ class BaseScheduler(ABC):
 
     @property
     def executing_tasks(self) -> bool:
-        """Whether a handler is run for due tasks here."""
+        """Whether this scheduler runs a handler for due tasks."""
         return self._engine.worker is not None
 
     @property
     def online(self) -> bool:
-        """Whether the topology was read and the master instance answers."""
+        """Whether this scheduler has connected and the master instance answers."""
         return self._engine.health.online
 
     @property
     def concurrency(self) -> int:
-        """Most handlers running at once; may be changed while they run."""
-        # Not the worker's, which learns of a change on its event loop, a moment later.
+        """Most handlers that run at once. It can be changed while they run."""
+        # Not that of the worker: it gets a change on its event loop, a moment later.
         return self._engine.options.concurrency
 
     @concurrency.setter
@@ -79,13 +83,13 @@ class BaseScheduler(ABC):
 
     @abstractmethod
     def _set_concurrency(self, value: int) -> None:
-        """Tells the worker, where its event loop is."""
+        """Tells the worker, on its event loop."""
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Calls `callback` whenever `event` happens, on the scheduler's event loop (or in a handler's thread).
 
-        ``online`` and ``offline`` come without arguments, ``db-disconnect`` and ``db-reconnect`` with the name of the
-        instance, all others with an `Event`. A callback must be quick; what it raises is logged.
+        For ``online`` and ``offline`` it gets no argument, for ``db-disconnect`` and ``db-reconnect`` the name of the
+        instance, for all others an `Event`. A callback must be quick; what it raises is logged.
 
         Raises:
             InvalidOptions: for an event that does not exist, naming those that do.
@@ -93,18 +97,29 @@ class BaseScheduler(ABC):
         self._engine.events.on(event, callback)
 
     def _open(self) -> None:
+        """Checks that the scheduler is open.
+
+        Raises:
+            SchedulerClosed: where it is not.
+        """
         if self._closed:
             raise SchedulerClosed
 
     def _require_accepting(self) -> None:
+        """Checks that tasks may be changed.
+
+        Raises:
+            SchedulerClosed: where the scheduler was closed.
+            NotAcceptingTasks: where it does not accept tasks.
+        """
         self._open()
         if not self._accepting:
             raise NotAcceptingTasks
 
 
-@dataclass
+@dataclass(repr=False)
 class PostedTask(Task):
-    """What `post` makes: a one-off task."""
+    """The one-off task that `post` makes."""
 
     payload: Any
     id: str
@@ -127,26 +142,26 @@ def posted_task(
 
 
 def token_for(task_id: object, fencing_token: int | None) -> int:
-    """The token to confirm with: the given one, or that of the handler this is called in.
+    """The fencing token to confirm a run with: the given one, or that of the handler which calls.
 
     Raises:
-        InvalidTask: where neither is there.
+        InvalidTask: where none is given outside the handler of this task.
     """
     if fencing_token is not None:
         return fencing_token
-    from .worker.run import run_of  # a process that runs no handlers has no use for the worker, and starts sooner
+    from .worker.run import run_of  # imported here, because a process without handlers does not need it
 
     run = run_of(task_id.encode()) if isinstance(task_id, str) else None
     if run is None:
         raise InvalidTask(
             "confirm_task",
             "fencing_token",
-            "may be left out inside the handler of this very task only",
-            "pass current_execution().fencing_token on to whoever confirms",
+            "is missing, and this is not the handler of the task",
+            "pass current_execution().fencing_token of the handler on to whoever confirms",
         )
     return run.header.token
 
 
 def lock_milliseconds(seconds: object, field: str) -> int:
-    """The life of a lock, 1 ms to a year."""
+    """How long a lock is held, in ms: 1 ms to a year."""
     return parse_duration(seconds, "lock", field, minimum_ms=1, maximum_ms=YEAR_MS)

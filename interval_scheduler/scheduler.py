@@ -19,6 +19,9 @@ from .model.task import Task
 from .protocol.operation import Operation, drive
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .model.options import OptionFields, OptionsGiven
     from .protocol.audit import Audit
     from .protocol.tasks import Operations
     from .support.log import Log
@@ -30,21 +33,38 @@ T = TypeVar("T")
 
 
 class Scheduler(BaseScheduler):
-    """Assigns tasks and runs handlers for those that are due. Methods block; usable from any thread.
+    """Assigns tasks and runs handlers for those that are due. Methods block; any thread may call them.
 
-    Workers and the watch over the instances run on an event loop in a thread of their own; assigning, removing and
-    reading do not pass through it. See `AsyncScheduler` for the same with coroutines.
+    Workers, and the watch over the instances, run on an event loop in a thread of their own. Assigning, removing and
+    reading do not use that loop. `AsyncScheduler` has the same methods as coroutines.
 
-    Durations are seconds (int or float) or a timedelta. Where a method asks for ``Task | str``, give a task or its id.
-    Methods connect when they are first used. Besides what they name, those that talk to Redis raise
-    `PartitionUnavailable` (an instance does not answer), `TopologyMismatch` (it is not the one that has the data),
-    `SchedulerClosed` and, for a wrong argument, `InvalidTask`; those that change tasks also `NotAcceptingTasks` before
-    `start_task_accept`. What is refused has changed nothing.
+    Durations are seconds (int or float) or a timedelta. Where a method takes ``Task | str``, give a task or its id.
+    Methods connect when they are first used. Besides the errors that they name, methods that talk to Redis raise
+    `PartitionUnavailable` (an instance does not answer), `TopologyMismatch` (an instance is not the one that has the
+    data), `SchedulerClosed` and, for a wrong argument, `InvalidTask`. Methods that change tasks raise
+    `NotAcceptingTasks` before `start_task_accept`. A call that is refused has changed nothing.
     """
 
     def __init__(
-        self, options: Any = None, logger: Any = None, *, runtime: Runtime | None = None, **fields: Any
+        self,
+        options: OptionsGiven = None,
+        logger: Any = None,
+        *,
+        runtime: Runtime | None = None,
+        **fields: Unpack[OptionFields],
     ) -> None:
+        """Checks the options. Nothing is connected yet.
+
+        Args:
+            options: nothing (``redis://localhost:6379/0``), a URL, a list of URLs or mappings, a nested mapping
+                ``{"namespace": …, "storage": {"instances": […]}}``, or an `Options` value.
+            logger: a structlog or standard library logger, or an object with their methods; structlog's by default.
+            runtime: only for tests and simulations.
+            **fields: single options by name, which override `options`, such as ``namespace="shop"``.
+
+        Raises:
+            InvalidOptions: naming every wrong field, and what is allowed.
+        """
         super().__init__(options, logger, runtime=runtime, **fields)
         from .transport.blocking import BlockingTransport
 
@@ -54,8 +74,6 @@ class Scheduler(BaseScheduler):
         self._closing = threading.Lock()
         self._stopped = threading.Event()
 
-    __init__.__doc__ = BaseScheduler.__init__.__doc__
-
     def __enter__(self) -> Scheduler:
         return self
 
@@ -63,9 +81,9 @@ class Scheduler(BaseScheduler):
         self.close()
 
     def close(self) -> None:
-        """Stops executing (waiting for running handlers) and accepting, and lets go of every connection.
+        """Stops executing (waiting for running handlers) and accepting, and closes every connection.
 
-        Doing it twice is fine; a ``with`` block does it at its end. The scheduler cannot be used afterwards.
+        The scheduler cannot be used afterwards. Closing it again does nothing. A ``with`` block closes it at its end.
 
         Raises:
             SchedulerError: inside a handler, which would wait for itself.
@@ -89,7 +107,7 @@ class Scheduler(BaseScheduler):
     # -- state -------------------------------------------------------------------------------------------------------
 
     def start_task_accept(self) -> None:
-        """Connects, and accepts tasks from now on. Doing it twice is fine.
+        """Connects, and accepts tasks from now on. Calling it again does nothing.
 
         Raises:
             PartitionUnavailable: where the master instance cannot be reached.
@@ -100,19 +118,19 @@ class Scheduler(BaseScheduler):
         self._accepting = True
 
     def stop_task_accept(self) -> None:
-        """Accepts no tasks from now on; handlers go on."""
+        """Accepts no tasks from now on. Handlers go on."""
         self._accepting = False
 
     def start_task_execute(self, handler: Handler, confirm: Confirm = "auto") -> None:
         """Runs ``handler(payload)`` for every task that comes due, until `stop_task_execute`.
 
-        `handler` is a plain function (run in threads) or a coroutine function (run on the scheduler's event loop).
-        What it returns is ignored; what it raises makes a failed run, which the task's `Retry` repeats. With
+        `handler` is a plain function (run in threads) or a coroutine function (run on the scheduler's event loop). What
+        it returns is ignored. If it raises, the run failed and is repeated as the task's `Retry` says. With
         ``confirm="manual"`` a run counts as done only when `confirm_task` is called for it.
 
         Raises:
-            AlreadyExecuting: where it runs already.
-            InvalidOptions: where `handler` cannot be called with one payload, or `confirm` is neither word.
+            AlreadyExecuting: where a handler is running tasks already.
+            InvalidOptions: where `handler` cannot be called with one payload, or `confirm` is another word.
             PartitionUnavailable: where the master instance cannot be reached.
             TopologyMismatch: where the options do not fit the namespace.
         """
@@ -124,10 +142,10 @@ class Scheduler(BaseScheduler):
         self._on_loop(self._engine.start_worker(handler, confirm))
 
     def stop_task_execute(self, grace: float | None = None) -> None:
-        """Stops claiming, releases what has not begun, and waits for running handlers, at most `grace` seconds.
+        """Stops claiming, releases claimed tasks that have not started, and waits for running handlers.
 
-        None waits for ever. What still runs after `grace` keeps its lease until it ends, or the process does. Doing it
-        while nothing executes is fine; accepting goes on.
+        It waits at most `grace` seconds; None waits without limit. A handler that still runs after `grace` keeps its
+        lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting goes on.
 
         Raises:
             SchedulerError: inside a handler, which would wait for itself.
@@ -139,9 +157,10 @@ class Scheduler(BaseScheduler):
         self._stopped.set()
 
     def wait(self, grace: float | None = None) -> None:
-        """Blocks until `stop_task_execute`, SIGTERM or SIGINT; a signal stops executing, with `grace` seconds.
+        """Blocks until `stop_task_execute`, SIGTERM or SIGINT. A signal stops executing, with `grace` seconds.
 
-        A second signal does what it would have done without this method.
+        In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
+        have without this method.
         """
         signalled = threading.Event()
         previous: dict[signal.Signals, Any] = {}
@@ -176,13 +195,13 @@ class Scheduler(BaseScheduler):
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def assign_task(self, task: Task, if_version: str | None = None) -> bool:
-        """Schedules a task, in one atomic step. True: it is new; False: its id existed and was updated.
+        """Schedules a task, in one atomic step. True: the task is new; False: it existed and was updated.
 
-        An update replaces payload, interval and options; the pending occurrence keeps its time, and the new interval
-        counts after it. While the task runs, what was assigned is what follows the run.
+        An update replaces payload, interval and options. The pending occurrence keeps its time, and the new interval
+        counts from there. If the task is running, the update takes effect after the run.
 
-        With `if_version`, it is written only while the task is as it was peeked (`ScheduledTask.version`), or, with
-        ``""``, only while there is no live task of this id.
+        With `if_version`, the task is written only if it is still at this version (`ScheduledTask.version` from
+        `peek_task`); with ``""``, only if no live task has this id.
 
         Raises:
             NotAcceptingTasks: before `start_task_accept`.
@@ -195,11 +214,11 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.assign_task(task, if_version))
 
     def assign_tasks(self, tasks: Iterable[Task]) -> AssignResult:
-        """Schedules any number of tasks, streamed in batches; each batch is refused whole or written.
+        """Schedules any number of tasks, in batches as they come. Each batch is written, or refused, as a whole.
 
         Raises:
-            InvalidTask: its attributes `created`, `updated` and `not_written` say how far it came.
-            AssignFailed: an instance could not be reached; repeating everything is safe.
+            InvalidTask: its attributes `created`, `updated` and `not_written` say what was written before it.
+            AssignFailed: an instance could not be reached; assigning all of them again is safe.
         """
         self._require_accepting()
         operation = self._operations.assign_tasks(tasks)
@@ -207,24 +226,24 @@ class Scheduler(BaseScheduler):
             return drive(operation, self._transport.execute, begin)
 
     def post(self, payload: Any, delay: float | timedelta, id: str | None = None, max_retries: int | None = 0) -> str:
-        """Schedules a one-off task `delay` from now and returns its id, made up (32 letters) where none is given.
+        """Schedules a one-off task `delay` from now and returns its id; without `id`, one of 32 letters is made up.
 
-        `max_retries` is how often a failed run is repeated: not at all unless asked for, None for ever. Now is the time
-        of this machine; otherwise it is `assign_task`, and raises what that does.
+        `max_retries` is how often a failed run is repeated: 0 never, None without limit. "Now" is the time of this
+        machine. Everything else, and what is raised, is as with `assign_task`.
         """
         task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
         self.assign_task(task)
         return task.id
 
     def remove_task(self, task: Task | str) -> bool:
-        """Removes a task, wherever it is, and its dead letter; also stops what would follow a live run.
+        """Removes a task in any state, and its dead letter. If it is running, nothing follows the run.
 
-        False where there was nothing of this id.
+        False where nothing of this id existed.
         """
         return self.remove_tasks([task]) > 0
 
     def remove_tasks(self, tasks: Iterable[Task | str]) -> int:
-        """Removes tasks, in batches; says how many there were. Each task is removed in one atomic step.
+        """Removes tasks, in batches, and returns how many existed. Each task is removed in one atomic step.
 
         Raises:
             PartitionUnavailable: some may have been removed; repeating is safe.
@@ -238,16 +257,16 @@ class Scheduler(BaseScheduler):
         delay: float | timedelta | None = None,
         execute_on: datetime | float | None = None,
     ) -> bool:
-        """Moves the pending occurrence to `delay` seconds from now, or to `execute_on`; its grid stays.
+        """Moves the pending occurrence to `delay` seconds from now, or to `execute_on`. Its grid stays.
 
-        Exactly one of the two: `execute_on` is an aware datetime or unix seconds. False, and nothing is created, for an
-        unknown id. While the task runs, the move wins over the run's outcome.
+        Give exactly one of the two; `execute_on` is an aware datetime or unix seconds. False for an unknown id; nothing
+        is created then. If the task is running, the move wins over the outcome of the run.
         """
         self._require_accepting()
         return self._run(self._operations.reschedule_task(task, delay, execute_on))
 
     def run_task_now(self, task: Task | str) -> bool:
-        """Asks for an extra run that moves neither the pending occurrence nor the grid; it follows a live run.
+        """Asks for an extra run. The pending occurrence and the grid stay; a live run ends first.
 
         A task that is already due, or waits for a retry, runs now instead. False for an unknown id.
         """
@@ -255,9 +274,9 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.run_task_now(task))
 
     def confirm_task(self, id: str, fencing_token: int | None = None) -> bool:
-        """Says that a run is done, under ``confirm="manual"``. False where the run does not own the task any more.
+        """Confirms that a run is done, under ``confirm="manual"``. False where the run does not own the task any more.
 
-        The token may be left out inside the handler of this very task only. Needs no `start_task_accept`.
+        Without `fencing_token` it must be called inside the handler of this task. Works without `start_task_accept`.
         """
         self._open()
         return self._run(self._operations.confirm_task(id, token_for(id, fencing_token)))
@@ -277,15 +296,16 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.is_scheduled(task))
 
     def peek_task(self, task: Task | str) -> ScheduledTask | None:
-        """What is known of a task; its dead letter if it is not alive; None for an unknown id."""
+        """What is stored of a task. Its dead letter if it is not live; None for an unknown id."""
         return self._run(self._operations.peek_task(task))
 
     def upcoming(
         self, offset: float | timedelta = 0, duration: float | timedelta | None = None, limit: int | None = None
     ) -> Iterator[ScheduledTask]:
-        """Waiting tasks (retries too) in due order, read page by page.
+        """Waiting tasks (those that wait for a retry too) in the order of their due times.
 
-        From `offset` seconds after now (0: what is overdue too), for `duration` seconds, at most `limit`.
+        They are read page by page, from `offset` seconds after now (0: overdue tasks too), for `duration` seconds
+        (None: all), at most `limit` tasks.
         """
         reader = self._operations.upcoming(offset, duration, limit)
 
@@ -308,7 +328,7 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.counts())[1]
 
     def stats(self) -> Stats:
-        """Counts, lateness and next due time of every partition. One that cannot be reached says so in its `error`."""
+        """Counts, lateness and next due time of every partition. Where one cannot be reached, its `error` says why."""
         return self._run(self._operations.stats())
 
     def dead_tasks(self) -> list[DeadTask]:
@@ -316,17 +336,17 @@ class Scheduler(BaseScheduler):
         return self._run(self._operations.dead_tasks())
 
     def retry_dead_tasks(self, ids: Iterable[str] | None = None) -> int:
-        """Makes dead tasks (those of `ids`, or all) due now, with all their retries; says how many."""
+        """Makes dead letters (those of `ids`, or all) due now, with all their retries. Returns how many."""
         self._require_accepting()
         return self._run(self._operations.retry_dead_tasks(ids))
 
     def purge_dead_tasks(self, before: datetime | float | None = None) -> int:
-        """Deletes all dead letters, or those whose last failure was `before` a time; says how many."""
+        """Deletes all dead letters, or those whose last failure was `before` a time. Returns how many."""
         self._require_accepting()
         return self._run(self._operations.purge_dead_tasks(before))
 
     def verify(self, progress: Callable[[int], None] | None = None) -> Audit:
-        """Checks every invariant of what is stored, in bounded steps, while everybody goes on. Changes nothing.
+        """Checks every invariant of what is stored, in bounded steps, on a live system. Changes nothing.
 
         `progress` is called with the number of entries checked so far.
 
@@ -336,43 +356,43 @@ class Scheduler(BaseScheduler):
         return self._audit(False, progress)
 
     def repair(self, progress: Callable[[int], None] | None = None) -> Audit:
-        """`verify`, and mends what it finds without losing a task.
+        """Checks as `verify` does, and repairs what it finds without losing a task.
 
-        A task that is out of place is put where its record says; one whose record cannot be read is due now; a run
-        without a lease gets one. Entries without a task are deleted.
+        A task that is out of place is put where its record says. A task whose record cannot be read becomes due now. A
+        run without a lease gets one. Entries without a task are deleted.
 
         Raises:
             PartitionUnavailable: where an instance cannot be reached; repeating is safe.
         """
         return self._audit(True, progress)
 
-    def _audit(self, mend: bool, progress: Callable[[int], None] | None) -> Audit:
+    def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
         from .protocol.audit import audit
 
         self._connected()
         assert self._engine.layout is not None
-        return self._run(audit(self._engine.layout, self.options, self._engine.runtime, mend, progress))
+        return self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
 
     # -- locks -------------------------------------------------------------------------------------------------------
 
     def try_lock(self, name: str) -> Lock | None:
-        """Takes a lock, or returns None where somebody holds it. Released after 24 h if nobody does.
+        """Takes a lock; None where somebody else holds it. Redis releases it after 24 h (see `Lock.extend`).
 
-        `name` is text of 1 to 1,024 bytes, apart from task ids. Locks are on the master instance.
+        `name` is text of 1 to 1,024 bytes; it has nothing to do with task ids. Locks are on the master instance.
         """
         return self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
 
     def unlock(self, lock: Lock) -> bool:
-        """Gives a lock back. False where it is not held by this `lock` any more."""
+        """Releases a lock. False where this `lock` does not hold it any more."""
         return bool(self._run(self._operations.lock(lock.name, "release", lock.holder, 0)))
 
     def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
-        """Takes a lock that Redis releases after `seconds` (1 ms to a year). False where somebody holds it."""
+        """Takes a lock that Redis releases after `seconds` (1 ms to a year). False where somebody else holds it."""
         return self._take(name, lock_milliseconds(seconds, "seconds")) is not None
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lock]:
-        """Holds a lock for the time of a ``with`` block, at most 24 h; `Lock.extend` makes it longer.
+        """Holds a lock during a ``with`` block, at most 24 h; `Lock.extend` makes it longer.
 
         Raises:
             LockNotAcquired: where somebody else holds it.

@@ -12,7 +12,7 @@ import msgpack
 
 from ..model.errors import CorruptRecord, InvalidTask, PayloadTooLarge
 
-# Those that nobody uses: making one allocates 256 KiB, and no two threads may use one at once.
+# Packers that are free: making one allocates 256 KiB, and two threads must not use the same one at once.
 _packers: list[Any] = []
 _RULE = "holds something msgpack cannot carry exactly"
 _FIX = (
@@ -63,7 +63,7 @@ def unpack(raw: bytes) -> Any:
     try:
         return msgpack.unpackb(raw, strict_map_key=False)
     except Exception as error:  # msgpack raises its own types and several built-in ones on foreign bytes
-        raise CorruptRecord(f"a stored body cannot be read ({error}); it is left as it is") from error
+        raise CorruptRecord(f"a stored body cannot be read ({error}); nothing was changed") from error
 
 
 def join_body(payload: bytes, *rest: object) -> bytes:

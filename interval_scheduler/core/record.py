@@ -14,15 +14,16 @@ from ..model.errors import CorruptRecord
 SCHEDULED, RETRYING, RUNNING = "s", "w", "r"
 
 EXTRA = "x"
-"""This is an extra run (``run_task_now``): after it, the pending occurrence resumes at `follow`, its slot unchanged."""
+"""This is an extra run (``run_task_now``). After it the pending occurrence comes, at the time in `follow`; its slot is
+the one in the header."""
 RUN_NOW = "n"
-"""An extra run was asked for while this run was live: it follows the run."""
+"""An extra run was asked for while this run was live: it comes after the run."""
 UNCONFIRMED = "c"
-"""The handler returned under ``confirm="manual"``, and nobody has confirmed yet."""
+"""The handler returned under ``confirm="manual"``; the run is not confirmed yet."""
 UNCONFIRMED_LAPSE = "u"
-"""The lease of an unconfirmed run ended: this claim is its next attempt, if it still has one."""
+"""The lease of an unconfirmed run lapsed: this claim is the next attempt, if one is left."""
 CONFIRMED = "k"
-"""The run was confirmed: whatever happens now, it is done."""
+"""The run was confirmed: it is done, whatever its handler does from now on."""
 
 
 # Not frozen: a worker makes one for every run, and that would take three times as long. Nobody changes one.
@@ -39,12 +40,17 @@ class Header:
     strikes: int = 0
     flags: str = ""
     follow: str = ""
-    """What follows the live run: "=ms" a new first occurrence, "~ms" the same if the task was not recurring,
-    ">ms" the next occurrence, moved; for an extra run the ms of the pending occurrence; "": decided on settling."""
+    """What was asked to follow the live run. Written while the task runs, read when the run is settled:
+
+    - "=ms": the task was assigned again with this first time (``execute_on``);
+    - "~ms": the task was assigned again without a first time; the time counts only for a task that does not recur;
+    - ">ms": the pending occurrence was moved to this time (``reschedule_task``);
+    - "ms" in an extra run: when the pending occurrence is due, which the extra run came before;
+    - "": nothing was asked for."""
 
     @property
     def grid(self) -> int:
-        """The grid slot, which is the due time unless the occurrence was moved or jittered."""
+        """The slot on the grid: the due time, unless the occurrence was moved or has a jitter."""
         return self.due if self.slot < 0 else self.slot
 
     def encode(self) -> bytes:
@@ -69,7 +75,7 @@ def parse_header(raw: bytes) -> Header:
     try:
         fields = raw.decode().split(",")
         if len(fields) == 3:
-            # A first run on its grid, as nearly all are.
+            # A first run on its grid: nearly all records.
             return Header(fields[0][0], int(fields[0][1:]), fields[1], int(fields[2] or 0))
         fields += [""] * (8 - len(fields))
         head, revision, token, slot, attempt, strikes, flags, follow = fields
@@ -85,7 +91,7 @@ def parse_header(raw: bytes) -> Header:
             follow,
         )
     except (ValueError, IndexError) as problem:
-        raise CorruptRecord(f"a stored header cannot be read ({problem}); it is left as it is") from problem
+        raise CorruptRecord(f"a stored header cannot be read ({problem}); nothing was changed") from problem
 
 
 def split_record(record: bytes) -> tuple[bytes, bytes]:

@@ -1,7 +1,9 @@
-"""What follows a run: the pure decisions of a worker, from a record and an outcome to the next record.
+"""What a claim means and what follows a run: a worker's decisions, from a record and an outcome to the next record.
+
+There are two: `decide_claim` when a task was claimed, and `settle` when its run has ended. Both are pure.
 
 Next occurrences are computed from the grid slot, never from the clock or from a moved time, so that nothing drifts.
-What was assigned, rescheduled or asked for while the run was live wins over its outcome.
+A change that was asked for while the run was live (assign, reschedule, run now) wins over the outcome of the run.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from .record import CONFIRMED, EXTRA, RETRYING, RUN_NOW, SCHEDULED, UNCONFIRMED,
 from .schedule import latest_slot, missed_slots, next_slot, next_slot_after
 
 MAX_STRIKES = 5
-"""Claims of one occurrence that may lapse without a report before it is taken for what kills its workers."""
-
-
+"""After so many strikes (claims of one occurrence that lapsed without a report) the task counts as one that kills its
+workers: the occurrence becomes a dead letter."""
 SUSPECT_STRIKES = 2
-"""From so many strikes on a process runs a task alone among its like, so that a killer strikes no innocent one again.
-One strike is what every crash gives to everything that ran: those are all taken up again at once, and whoever was
-struck along with a killer is freed of suspicion as soon as it has run."""
+"""A task with so many strikes is a suspect: a process runs only one suspect at a time, so that a task that kills its
+worker does not give further strikes to innocent ones. One strike is not enough: a crash gives one to every task that
+ran in the process, and those are all run again at once. A run that is reported clears the strikes of its task."""
 
 
 class End(Enum):
@@ -29,21 +30,21 @@ class End(Enum):
 
     DONE = "done"
     FAILED = "failed"
-    """It counts as an attempt: repeated if the retry policy allows, else a dead letter."""
+    """It counts as an attempt: it is repeated if the retry policy allows that, else it becomes a dead letter."""
     ABANDONED = "abandoned"
-    """It must not be repeated, whatever the retry policy says: a dead letter."""
+    """It must not be repeated, whatever the retry policy says: it becomes a dead letter."""
     RELEASED = "released"
-    """It did not begin, or cannot be handled here: it counts as nothing."""
-    UNREAD = "unread"
-    """Its record is not for this version to read, nor to decide on: it is put back as it is, for another worker."""
+    """It did not start, or this worker cannot handle it: it counts neither as a success nor as an attempt."""
+    UNREADABLE = "unreadable"
+    """This version cannot read its record: it is put back unchanged, for a worker of another version."""
     UNCONFIRMED = "unconfirmed"
-    """Its handler returned, and it waits to be confirmed."""
+    """Its handler returned under ``confirm="manual"``: it waits for `confirm_task`."""
 
 
 # These are not frozen: a worker makes some for every run, and that would take three times as long. Nobody changes one.
 @dataclass(slots=True)
 class Successor:
-    """What takes the place of a task whose run ended well, because its handler said so. Times in ms."""
+    """What replaces a task whose run ended well: the handler asked for it by `continue_as`. Times in ms."""
 
     slot: int
     due: int
@@ -53,32 +54,37 @@ class Successor:
 
 @dataclass(slots=True)
 class Outcome:
-    """The end of a run; `error` for a failed or abandoned one, and the `exception` its handler raised.
-
-    One released for later waits `delay` ms; one whose occurrence is not due yet waits until `due`. A failed one is
-    repeated after `pause` ms where its handler said when.
-    """
+    """How a run ended, and what came with it. Times in ms."""
 
     end: End
     error: str = ""
+    """The error text of a failed or abandoned run."""
     delay: int = 0
+    """How long a released or unreadable run waits before it can be claimed again."""
     due: int = 0
+    """When a released run is due, where its occurrence is not due yet; 0 where it is."""
     exception: BaseException | None = None
+    """What the handler raised."""
     pause: int | None = None
+    """How long a failed run waits for its retry, where its handler said so (`RetryAfter`); None: as `Retry` says."""
     successor: Successor | None = None
+    """What replaces the task, where the handler called `continue_as`."""
 
 
 @dataclass(slots=True)
 class Settlement:
-    """What to write: the new header (None: delete the task), the new body and the dead letter where there is one."""
+    """What to write at the end of a run."""
 
     header: Header | None
+    """The next header; None deletes the task."""
     body: bytes = b""
+    """The next body; empty keeps the present one."""
     dead: bytes = b""
+    """The body of the dead letter; empty where there is none."""
 
     @property
-    def what(self) -> str:
-        """The name of the event that tells of it."""
+    def event(self) -> str:
+        """Which event tells of it: ``task-`` and this word."""
         if self.dead:
             return "dead"
         if self.header is not None and self.header.state == RETRYING and self.header.attempt:
@@ -87,30 +93,25 @@ class Settlement:
 
 
 @dataclass(slots=True)
-class Start:
-    """What to do with a claimed task: run the occurrence of `slot`, due at `due`, or settle it right away."""
+class ClaimDecision:
+    """What a claim means: run the occurrence of `slot`, which was due at `due`, or settle it without a run.
+
+    `outcome` is None for a run; else it is what the claim is settled with.
+    """
 
     slot: int
     due: int
     outcome: Outcome | None = None
 
 
-def begin(task_id: str, header: Header, definition: Definition, now: int) -> Start:
-    """Decides what a claim means. `now` is the server's time of the claim, in ms."""
+def decide_claim(task_id: str, header: Header, definition: Definition, now: int) -> ClaimDecision:
+    """Decides whether a claimed task runs, and for which occurrence. `now`: the server's time of the claim, in ms."""
     slot, due = header.grid, header.due
     if not (header.flags or header.follow or header.strikes) and definition.misfire == "coalesce" and due <= now:
-        return Start(slot, due)
-    if CONFIRMED in header.flags:
-        return Start(slot, due, Outcome(End.DONE))
-    if supersedes(header, slot, definition.schedule is not None):
-        # The run that lapsed is over, and what was asked for while it ran wins over its outcome.
-        return Start(slot, due, Outcome(End.RELEASED))
-    if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
-        return Start(slot, due, Outcome(End.ABANDONED, "was not confirmed before its lease ended"))
-    if definition.delivery == "at_most_once" and (header.strikes or UNCONFIRMED_LAPSE in header.flags):
-        return Start(slot, due, Outcome(End.ABANDONED, "outcome unknown: the run that had begun was not reported"))
-    if header.strikes >= MAX_STRIKES:
-        return Start(slot, due, Outcome(End.ABANDONED, f"its worker vanished {header.strikes} times while running it"))
+        return ClaimDecision(slot, due)  # nearly every claim
+    outcome = _outcome_without_run(header, definition)
+    if outcome is not None:
+        return ClaimDecision(slot, due, outcome)
     if _misfired(task_id, header, definition, now):
         assert definition.schedule is not None
         if definition.misfire == "skip":
@@ -120,13 +121,28 @@ def begin(task_id: str, header: Header, definition: Definition, now: int) -> Sta
         if slot != header.grid:
             due = slot + definition.delay(task_id, slot)
     if due > now:
-        # A skipped misfire whose jitter ends later.
-        return Start(slot, due, Outcome(End.RELEASED, due=due))
-    return Start(slot, due)
+        # Missed occurrences were skipped, and the jitter of the latest one has not passed yet.
+        return ClaimDecision(slot, due, Outcome(End.RELEASED, due=due))
+    return ClaimDecision(slot, due)
+
+
+def _outcome_without_run(header: Header, definition: Definition) -> Outcome | None:
+    """The outcome of a claim that must not run, because of the run before, whose lease lapsed; None where it may."""
+    if CONFIRMED in header.flags:
+        return Outcome(End.DONE)
+    if change_wins(header, header.grid, definition.schedule is not None):
+        return Outcome(End.RELEASED)
+    if UNCONFIRMED_LAPSE in header.flags and not definition.retry.allows(header.attempt):
+        return Outcome(End.ABANDONED, "was not confirmed before its lease ended")
+    if definition.delivery == "at_most_once" and (header.strikes or UNCONFIRMED_LAPSE in header.flags):
+        return Outcome(End.ABANDONED, "outcome unknown: a run had started and was not reported")
+    if header.strikes >= MAX_STRIKES:
+        return Outcome(End.ABANDONED, f"its worker vanished {header.strikes} times while it ran")
+    return None
 
 
 def _misfired(task_id: str, header: Header, definition: Definition, now: int) -> bool:
-    """Whether the following occurrence was already due; never for one that is extra, moved or a repeat."""
+    """Whether the following occurrence is already due. Extra runs, moved occurrences and retries never misfire."""
     if definition.schedule is None or definition.misfire == "coalesce" or header.attempt or EXTRA in header.flags:
         return False
     if header.due != header.grid + definition.delay(task_id, header.grid):
@@ -135,8 +151,8 @@ def _misfired(task_id: str, header: Header, definition: Definition, now: int) ->
 
 
 @dataclass(slots=True, eq=False)
-class Live:
-    """A live run, as far as it decides what follows. Times are ms of the server's clock."""
+class LiveRun:
+    """What is known of a live run and decides what follows it. Times are ms of the server's clock."""
 
     task_id: str
     header: Header
@@ -144,42 +160,43 @@ class Live:
     slot: int
     claimed_at: int
     was_recurring: bool
-    """Whether the task was recurring when it was claimed; an assignment during the run may have changed that."""
+    """Whether the task was recurring when it was claimed. `definition` tells whether it is now: it may have been
+    assigned again during the run."""
 
 
-GONE = Settlement(None)
-"""Nothing follows: what settles a one-off task that ran well."""
+NOTHING_FOLLOWS = Settlement(None)
+"""The settlement of a one-off task that ran well: the task is deleted."""
 
 
-def is_over(header: Header, definition: Definition, outcome: Outcome) -> bool:
-    """Whether `settle` comes to `GONE` without more thought, as for nearly every one-off task."""
-    return definition.schedule is None and _went_plainly(header, outcome)
+def nothing_follows(header: Header, definition: Definition, outcome: Outcome) -> bool:
+    """Whether a run is settled by `NOTHING_FOLLOWS`: a quick test, true for nearly every one-off task."""
+    return definition.schedule is None and _is_plain_success(header, outcome)
 
 
-def _went_plainly(header: Header, outcome: Outcome) -> bool:
-    """Whether a run ended well, and nobody asked for anything else to follow, as for nearly every run."""
+def _is_plain_success(header: Header, outcome: Outcome) -> bool:
+    """Whether a run ended well and no change was asked for meanwhile, as for nearly every run."""
     return outcome.end is End.DONE and not (header.flags or header.follow) and outcome.successor is None
 
 
-def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
-    """What to write at the end of a run. `random`, from [0, 1), spreads retries."""
+def settle(live: LiveRun, outcome: Outcome, now: int, random: float) -> Settlement:
+    """Decides what is written at the end of a run. `now`: server time in ms; `random`, in [0, 1), spreads retries."""
     header, definition = live.header, live.definition
-    if live.was_recurring and definition.schedule is not None and _went_plainly(header, outcome):
-        return Settlement(_at(live, _next_slot(live, definition.schedule)), _forgiven(definition))
-    if outcome.end is End.UNREAD:
+    if live.was_recurring and definition.schedule is not None and _is_plain_success(header, outcome):
+        return Settlement(_scheduled_at(live, _next_slot(live, definition.schedule)), _body_without_error(definition))
+    if outcome.end is End.UNREADABLE:
         due = max(header.due, now + outcome.delay)
         return Settlement(header.moved(state=RETRYING, token=0, slot=header.grid, due=due))
     if CONFIRMED in header.flags:
         outcome = Outcome(End.DONE)
-    superseded = supersedes(header, live.slot, live.was_recurring and definition.schedule is not None)
+    superseded = change_wins(header, live.slot, live.was_recurring and definition.schedule is not None)
     if outcome.end is End.UNCONFIRMED and not superseded:
         return Settlement(header.moved(flags=_without(header.flags, UNCONFIRMED_LAPSE) + UNCONFIRMED))
     if outcome.end is End.RELEASED and not superseded:
-        return Settlement(_released(live, outcome, now))
+        return Settlement(_release(live, outcome, now))
     if outcome.end is End.FAILED and not superseded:
         attempt = header.attempt + 1
         if definition.retry.allows(attempt):
-            return _repeated(live, attempt, outcome, now, random)
+            return _retry_later(live, attempt, outcome, now, random)
     dead = b""
     if outcome.end in (End.FAILED, End.ABANDONED) and not superseded:
         dead = with_error(definition, outcome.error)
@@ -187,17 +204,18 @@ def settle(live: Live, outcome: Outcome, now: int, random: float) -> Settlement:
     if successor is not None:
         replaced = Header(SCHEDULED, successor.due, successor.revision, 0, successor.slot)
         return Settlement(replaced, successor.body)
-    following = _following(live)
+    following = _next_occurrence(live)
     if RUN_NOW in header.flags:
-        following = _extra_first(following, header, now)
-    return Settlement(following, b"" if following is None else _forgiven(definition), dead)
+        following = _extra_run_first(following, header, now)
+    return Settlement(following, b"" if following is None else _body_without_error(definition), dead)
 
 
-def supersedes(header: Header, slot: int, recurs: bool) -> bool:
-    """Whether what was asked for during a run of `slot` replaces its outcome. `recurs`: the task does, and did before.
+def change_wins(header: Header, slot: int, recurs: bool) -> bool:
+    """Whether a change that was asked for during a run of `slot` (assign, reschedule) wins over the run's outcome.
 
-    A recurring task that is assigned again for a first time in the past is only updated: nothing in that says to leave
-    out an occurrence that was claimed and never begun, or to give up the retries of one that failed.
+    `recurs`: the task is recurring, and was when it was claimed. If such a task is assigned again with a first time in
+    the past, only its definition changes: a claimed occurrence that did not start still runs, and one that failed keeps
+    its retries.
     """
     kind = header.follow[:1]
     if EXTRA in header.flags or not kind:
@@ -205,7 +223,8 @@ def supersedes(header: Header, slot: int, recurs: bool) -> bool:
     return kind == ">" or not recurs or (kind == "=" and int(header.follow[1:]) > slot)
 
 
-def _released(live: Live, outcome: Outcome, now: int) -> Header:
+def _release(live: LiveRun, outcome: Outcome, now: int) -> Header:
+    """The header of an occurrence that is put back: attempts and strikes stay as they are."""
     header = live.header
     flags = _without(header.flags, UNCONFIRMED, UNCONFIRMED_LAPSE)
     if outcome.due:
@@ -216,7 +235,8 @@ def _released(live: Live, outcome: Outcome, now: int) -> Header:
     return header.moved(state=SCHEDULED, token=0, flags=flags)
 
 
-def _repeated(live: Live, attempt: int, outcome: Outcome, now: int, random: float) -> Settlement:
+def _retry_later(live: LiveRun, attempt: int, outcome: Outcome, now: int, random: float) -> Settlement:
+    """The same occurrence after its pause; at once where an extra run was asked for meanwhile."""
     header = live.header
     delay = live.definition.retry.delay_ms(attempt, random) if outcome.pause is None else outcome.pause
     if RUN_NOW in header.flags:
@@ -227,8 +247,8 @@ def _repeated(live: Live, attempt: int, outcome: Outcome, now: int, random: floa
     return Settlement(again, with_error(live.definition, outcome.error))
 
 
-def _following(live: Live) -> Header | None:
-    """The pending occurrence after the run, on its grid unless it was moved; None where nothing follows."""
+def _next_occurrence(live: LiveRun) -> Header | None:
+    """The occurrence after the run, on the grid unless it was moved; None where nothing follows."""
     header, definition = live.header, live.definition
     if EXTRA in header.flags:
         return Header(SCHEDULED, int(header.follow), header.revision, 0, header.grid)
@@ -236,35 +256,36 @@ def _following(live: Live) -> Header | None:
     schedule = definition.schedule
     continues = live.was_recurring and schedule is not None
     if kind == "=" and not (continues and time <= live.slot):
-        return _at(live, time)
+        return _scheduled_at(live, time)
     if kind == "~" and not continues:
-        return _at(live, time)
+        return _scheduled_at(live, time)
     if schedule is None:
         return Header(SCHEDULED, time, header.revision, 0, time) if kind == ">" else None
     slot = _next_slot(live, schedule)
     if kind == ">":
         return Header(SCHEDULED, time, header.revision, 0, slot)
-    return _at(live, slot)
+    return _scheduled_at(live, slot)
 
 
-def _next_slot(live: Live, schedule: Schedule) -> int:
-    # One catch-up run makes up for everything that was due when it was claimed.
+def _next_slot(live: LiveRun, schedule: Schedule) -> int:
+    # With "coalesce", one run stands for all occurrences that were due when it was claimed.
     reference = live.claimed_at if live.definition.misfire == "coalesce" else live.slot
     return next_slot_after(schedule, live.slot, reference)
 
 
-def _forgiven(definition: Definition) -> bytes:
-    """The body that leaves out the error of a task whose trouble is over; empty where there is none."""
+def _body_without_error(definition: Definition) -> bytes:
+    """The body of a task that ran well again: without its newest error. Empty (keep the body) where it has none."""
     return with_error(definition, None) if definition.error else b""
 
 
-def _at(live: Live, slot: int) -> Header:
+def _scheduled_at(live: LiveRun, slot: int) -> Header:
+    """The header of the occurrence of `slot`, due after its jitter."""
     due = slot + live.definition.delay(live.task_id, slot)
     return Header(SCHEDULED, due, live.header.revision, 0, slot)
 
 
-def _extra_first(following: Header | None, header: Header, now: int) -> Header:
-    """An extra run, due now, before what follows."""
+def _extra_run_first(following: Header | None, header: Header, now: int) -> Header:
+    """An extra run that is due now; the occurrence that was to follow the run comes after it."""
     if following is None:
         return Header(SCHEDULED, now, header.revision, 0, now)
     if following.due <= now:
@@ -272,5 +293,5 @@ def _extra_first(following: Header | None, header: Header, now: int) -> Header:
     return following.moved(due=now, slot=following.grid, flags=EXTRA, follow=str(following.due))
 
 
-def _without(flags: str, *gone: str) -> str:
-    return "".join(flag for flag in flags if flag not in gone)
+def _without(flags: str, *removed: str) -> str:
+    return "".join(flag for flag in flags if flag not in removed)

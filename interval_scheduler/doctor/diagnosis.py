@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from ..model.instances import Instance
-from ..model.options import Options, load_options
+from ..model.options import OptionFields, Options, OptionsGiven, load_options
 from ..servers.requirements import Finding, number, parse_info, startup_findings, untold_findings
 from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport
@@ -17,7 +17,9 @@ from .rights import right_findings
 from .trial import Trial, trial_namespace
 
 
-def diagnose(options: Any = None, *, runtime: Runtime | None = None, **fields: Any) -> list[Finding]:
+def diagnose(
+    options: OptionsGiven = None, *, runtime: Runtime | None = None, **fields: Unpack[OptionFields]
+) -> list[Finding]:
     """Checks every instance of the options, and whether they fit the namespace. Blocks; a few round trips each.
 
     Nothing of the configured namespace is changed, and it is not created where it is new. What is tried for real is

@@ -9,8 +9,9 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ..support.text import short_repr
 from .errors import InvalidTask
-from .times import EPOCH, shown
+from .times import EPOCH
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -87,14 +88,14 @@ def plan_of(expression: str) -> Plan:
         parsed: Any = CronSim(expression, datetime(2022, 1, 1))
     except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
         fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
-        raise InvalidTask("Cron", "expression", f"{shown(expression)} is wrong: {error}", fix) from error
+        raise InvalidTask("Cron", "expression", f"{short_repr(expression)} is wrong: {error}", fix) from error
     # cronsim 2.6 knows no seconds.
     fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
     hours, minutes, seconds = (tuple(sorted(field)) for field in fields)
     fixed = not any(part.startswith("*") for part in parsed.parts[:-3])
     plan = Plan(parsed.match_day, frozenset(parsed.months), hours, minutes, seconds, fixed)
     if plan.after(19_000 * DAY_SECONDS) is None:
-        raise InvalidTask("Cron", "expression", f"{shown(expression)} never matches", "use a date that exists")
+        raise InvalidTask("Cron", "expression", f"{short_repr(expression)} never matches", "use a date that exists")
     return plan
 
 

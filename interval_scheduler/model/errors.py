@@ -1,7 +1,7 @@
-"""Every error that reaches a caller, in one file and under one base.
+"""Every error that reaches a caller, in one file and under one base class.
 
 Each message says what happened, whether repeating the call is safe, and what to do.
-redis-py's and msgpack's own exceptions never leak out: they are the ``__cause__``.
+Exceptions of redis-py and msgpack do not reach the caller: they are the ``__cause__``.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from ..support.text import short_repr
+
 
 class SchedulerError(Exception):
     """Base of every error raised by interval_scheduler."""
 
 
 class InvalidTask(SchedulerError, ValueError):
-    """A task was refused before anything was written. Mend the task and assign it again."""
+    """A task or an argument was refused before it was written. Correct it and call again."""
 
     def __init__(self, owner: str, field: str, rule: str, fix: str) -> None:
-        """`owner` is the class or call at fault, `field` the member, `rule` what it broke, `fix` what to do.
+        """`owner`: the class or call that is wrong; `field`: its member, or "" for the owner itself.
 
-        Without a `field` it is the owner itself that broke the rule.
+        `rule` says what is wrong with it, `fix` what to do.
         """
         super().__init__(owner, field, rule, fix)
         self.field = field
-        # Filled in by assign_tasks, whose earlier batches were written.
+        # For assign_tasks, which fills them in: its earlier batches were written.
         self.created = 0
         self.updated = 0
         self.not_written: list[str] = []
@@ -35,57 +37,57 @@ class InvalidTask(SchedulerError, ValueError):
         written = "Nothing was written"
         if self.created or self.updated:
             written = (
-                f"Before it {self.created} tasks were created and {self.updated} updated; it and the "
-                f"{len(self.not_written)} before it in its batch were not written"
+                f"Earlier batches were written: {self.created} tasks created, {self.updated} updated. This task and the"
+                f" {len(self.not_written)} before it in its batch were not written; assigning all again is safe"
             )
         return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}. {written}."
 
 
 class PayloadTooLarge(InvalidTask):
-    """The serialized payload is above ``max_payload_bytes``. Store it elsewhere and schedule a reference to it."""
+    """The serialized payload is above ``max_payload_bytes``. Store the data elsewhere and schedule a reference."""
 
 
 class InvalidOptions(SchedulerError, ValueError):
-    """Options were refused, every wrong field named at once in `problems`. Nothing was connected or written."""
+    """Options were refused. `problems` names every wrong field. Nothing was connected or written."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("invalid options: " + "; ".join(problems))
+        super().__init__(f"invalid options: {'; '.join(problems)}")
         self.problems = tuple(problems)
 
 
 class NotAcceptingTasks(SchedulerError):
-    """Tasks were assigned or removed while the scheduler does not accept them. Call ``start_task_accept()`` first."""
+    """A task was to be changed while the scheduler does not accept tasks. Call ``start_task_accept()`` first."""
 
     def __init__(self) -> None:
         super().__init__("not accepting tasks: call start_task_accept() first. Nothing was written.")
 
 
 class AlreadyExecuting(SchedulerError):
-    """``start_task_execute`` was called twice. Call ``stop_task_execute()`` before starting again."""
+    """``start_task_execute`` was called while a handler is running tasks. Call ``stop_task_execute()`` first."""
 
     def __init__(self) -> None:
-        super().__init__("already executing tasks: call stop_task_execute() before starting again.")
+        super().__init__("already executing tasks: call stop_task_execute() first. The present handler goes on.")
 
 
 class SchedulerClosed(SchedulerError):
-    """The scheduler was closed. Make a new one."""
+    """The scheduler was closed and cannot be used again. Make a new one."""
 
     def __init__(self) -> None:
-        super().__init__("the scheduler is closed: make a new one.")
+        super().__init__("the scheduler is closed: make a new one. Nothing was written.")
 
 
 class PartitionUnavailable(SchedulerError):
-    """A Redis instance cannot be reached or refuses to work; only its own partitions are affected.
+    """A Redis instance cannot be reached or refuses commands. Only its own partitions are affected.
 
-    `unknown_outcome` is true where the command was sent but not answered: it may have been carried out.
-    Assigning, removing and rescheduling are safe to repeat in either case.
+    `unknown_outcome` is true where a command was sent and no reply came: it may have been carried out. Assigning,
+    removing and rescheduling are safe to repeat in both cases.
     """
 
     def __init__(self, instance: str, reason: str, *, unknown_outcome: bool = False) -> None:
         outcome = (
             "the command was sent and may have been carried out; repeating it is safe"
             if unknown_outcome
-            else "nothing was carried out; repeat it when the instance is back"
+            else "the command was not carried out; repeat the call when the instance is back"
         )
         super().__init__(f"Redis instance {instance!r} is unavailable: {reason}; {outcome}.")
         self.instance = instance
@@ -94,16 +96,17 @@ class PartitionUnavailable(SchedulerError):
 
 
 class UnsuitableServer(PartitionUnavailable):
-    """A Redis instance was refused by what it says of itself: it is too old, or may evict tasks.
+    """A Redis instance is not used, because its version is too old or because it may evict tasks.
 
-    Schedulers do not start with it. Where it became so later, its partitions are unavailable until it is mended.
+    A scheduler does not start with it. If it changed later, its partitions are unavailable until it is corrected.
     """
 
 
 class AssignFailed(SchedulerError):
-    """``assign_tasks`` stopped part of the way. Assigning everything again is safe: what exists is updated.
+    """``assign_tasks`` stopped before its end. Assigning all tasks again is safe: those that exist are updated.
 
-    `created` and `updated` are counts of tasks; `not_written` and `unknown` are lists of task ids.
+    `created` and `updated` count tasks. `not_written` and `unknown` are lists of task ids; a task is unknown where its
+    command was sent and no reply came.
     """
 
     def __init__(self, created: int, updated: int, not_written: Sequence[str], unknown: Sequence[str]) -> None:
@@ -118,49 +121,52 @@ class AssignFailed(SchedulerError):
 
 
 class TopologyMismatch(SchedulerError):
-    """The configured instances do not fit what the namespace recorded. The message says what differs and what to do."""
+    """The options do not fit what the namespace has stored. The message says what differs and what to do."""
 
 
 class CorruptRecord(SchedulerError):
-    """A stored record cannot be read: it was written by a newer version, or by something else."""
+    """A stored record cannot be read: a newer version, or another program, wrote it. It is not changed."""
 
 
 class LeaseLost(SchedulerError):
-    """The run no longer owns its task: its lease lapsed, or the task was removed. Its outcome is dropped."""
+    """The run does not own its task any more: its lease ended, or the task was removed. Stop working on it.
+
+    The outcome of the run is ignored. After a lapsed lease another run of the task has started, or will.
+    """
 
 
 class LockNotAcquired(SchedulerError):
-    """``lock(name)`` found the lock held by somebody else. Try again later, or use ``try_lock``."""
+    """``lock(name)``: somebody else holds the lock. Try again later, or use ``try_lock``."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"lock {name!r} is held by somebody else; nothing was changed, try again later.")
+        super().__init__(f"somebody else holds the lock {short_repr(name)}: try again later. Nothing was changed.")
         self.name = name
 
 
 class EmbeddedServerError(SchedulerError):
-    """A private Redis server could not be found or started. The message says how to get one."""
+    """No private Redis server was found, or it did not start. The message says what to do."""
 
 
 class TaskChanged(SchedulerError):
-    """``assign_task(task, if_version=…)`` found another version, or a task where there should be none.
+    """``assign_task(task, if_version=…)``: the task has another version, or exists where it should not.
 
-    Nothing was written: peek again and decide on what is there now.
+    Nothing was written. Call ``peek_task`` again and decide by what it returns now.
     """
 
     def __init__(self, task_id: str, if_version: str) -> None:
-        expected = f"to be of version {if_version!r}" if if_version else "not to exist"
-        super().__init__(f"task {task_id!r} was expected {expected}, and is not so; nothing was written: peek again.")
+        what = f"is no longer at version {short_repr(if_version)}" if if_version else "exists already"
+        super().__init__(f"task {short_repr(task_id)} {what}: call peek_task() again and decide. Nothing was written.")
         self.task_id = task_id
 
 
 class HandlerVerdict(SchedulerError):
-    """Base of what a handler raises to say itself what becomes of its run."""
+    """Base of the exceptions by which a handler decides what follows its run."""
 
 
 class RetryAfter(HandlerVerdict):
-    """Raised by a handler: the run failed, and its retry comes after `seconds` instead of the policy's backoff.
+    """Raised by a handler: the run failed and is repeated after `seconds`, instead of the backoff of its `Retry`.
 
-    It counts as an attempt: without one left the occurrence becomes a dead letter. `message` is kept as its error.
+    It counts as an attempt: if none is left, the occurrence becomes a dead letter. `message` is stored as its error.
     """
 
     def __init__(self, seconds: float | timedelta, message: str = "") -> None:
@@ -169,13 +175,13 @@ class RetryAfter(HandlerVerdict):
 
 
 class GiveUp(HandlerVerdict):
-    """Raised by a handler: the run failed for good. The occurrence becomes a dead letter without further retries."""
+    """Raised by a handler: the run failed and is not repeated. The occurrence becomes a dead letter."""
 
 
 class Postpone(HandlerVerdict):
-    """Raised by a handler that cannot take the task right now: it runs again after `seconds`.
+    """Raised by a handler that cannot do the task now: it runs again after `seconds`.
 
-    Nothing failed: it does not count as an attempt, and says nothing about the task.
+    This is no failure: it does not count as an attempt.
     """
 
     def __init__(self, seconds: float | timedelta) -> None:
@@ -186,5 +192,5 @@ class Postpone(HandlerVerdict):
 def _verdict_seconds(owner: str, given: object) -> float:
     seconds = given.total_seconds() if isinstance(given, timedelta) else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 366 * 86_400:
-        raise InvalidTask(owner, "seconds", f"is {given!r}", "use seconds or a timedelta from 0 to a year")
+        raise InvalidTask(owner, "seconds", f"is {short_repr(given)}", "use seconds or a timedelta from 0 to a year")
     return float(seconds)

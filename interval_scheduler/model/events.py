@@ -1,4 +1,4 @@
-"""Events and log lines: what schedulers and workers tell about themselves."""
+"""Events: what schedulers and workers tell the callbacks of ``on()``."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..support.log import Log
+from ..support.text import repr_of, short_repr, type_with_article
 from .errors import InvalidOptions
 
 EVENTS = {
-    "online": "the master instance is reachable again; called without arguments",
-    "offline": "the master instance was lost; called without arguments",
-    "db-disconnect": "an instance was lost; called with its name",
-    "db-reconnect": "an instance is back; called with its name",
-    "ready": "a worker has begun to look for due tasks; called with an Event",
+    "online": "the master instance answers again; called without arguments",
+    "offline": "the master instance does not answer; called without arguments",
+    "db-disconnect": "an instance does not answer; called with its name",
+    "db-reconnect": "an instance answers again; called with its name",
+    "ready": "a worker looks for due tasks from now on; called with an Event",
     "task-started": "a handler was started; called with an Event (id, due as a datetime, attempt, fencing_token)",
     "task-done": "a run ended well; called with an Event (id, attempt)",
     "task-retry": "a run failed and will be repeated; called with an Event (id, attempt, error text, exception)",
-    "task-dead": "a run failed for good; called with an Event (id, attempt, error text, exception)",
+    "task-dead": "a run failed and became a dead letter; called with an Event (id, attempt, error text, exception)",
     "lease-lost": "a run lost its lease, or its task was removed; called with an Event (id, fencing_token)",
     "data-loss": "an instance came back without acknowledged writes; called with an Event (instance, partitions)",
     "error": "something failed and will be tried again; called with an Event (error as an exception, where)",
 }
-"""Every event, what it says, and what its callbacks get."""
+"""Every event: when it happens, and what its callbacks are called with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Event:
-    """What the callbacks of ``on()`` get: the name of the event and what belongs to it."""
+    """What the callbacks of ``on()`` get: the name of the event, and its details by name (see `EVENTS`)."""
 
     name: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        details = (f"{name}={short_repr(value, 60)}" for name, value in self.details.items())
+        return repr_of(self, short_repr(self.name), *details)
+
 
 class Events:
-    """The callbacks of ``on()``. They run where the event happens, must be quick, and cannot break anything."""
+    """The callbacks of ``on()``. They run where the event happens and must be quick; what they raise is logged."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -45,23 +50,24 @@ class Events:
         """Registers a callback.
 
         Raises:
-            InvalidOptions: for an event that does not exist.
+            InvalidOptions: for an event that does not exist, or a callback that cannot be called.
         """
         if event not in EVENTS:
-            raise InvalidOptions([f"event {event!r} is unknown: use {', '.join(EVENTS)}"])
+            raise InvalidOptions([f"event {short_repr(event)} is unknown: use {', '.join(EVENTS)}"])
         if not callable(callback):
-            raise InvalidOptions([f"the callback for {event!r} is not callable"])
+            raise InvalidOptions([f"the callback for {event!r} is {type_with_article(callback)}: use a function"])
         self._callbacks.setdefault(event, []).append(callback)
 
     def wanted(self, event: str) -> bool:
-        """Whether anybody listens: lets the hot path skip making the event."""
+        """Whether there is a callback for an event. If not, nobody needs to make the `Event`, which takes time."""
         return event in self._callbacks
 
     def emit(self, event: str, *args: object) -> None:
+        """Calls the callbacks of an event, one after the other."""
         for callback in tuple(self._callbacks.get(event, ())):
             try:
                 callback(*args)
-            except BaseException as error:  # SystemExit too: a callback must not end what it listens to
+            except BaseException as error:  # SystemExit too: a callback must not end the worker that calls it
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 self._log.write("error", "an event callback failed", event_name=event, error=repr(error))

@@ -1,4 +1,4 @@
-"""Where tasks are kept: what an entry of ``storage.instances`` says, as a URL or a mapping."""
+"""Redis instances: an entry of ``storage.instances``, given as a URL or a mapping, as a value."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..support.text import repr_of, short_repr, type_with_article
+
 DEFAULT_URL = "redis://localhost:6379/0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Instance:
     """One Redis server: a stable name, a weight, and how to reach it.
 
-    `kind` is "redis", "sentinel", "embedded" or "memory"; `settings` are the arguments of a redis-py connection (or
-    the path of an embedded server, or the name of a memory one).
+    `kind` is "redis", "sentinel", "embedded" or "memory". `settings` are the arguments of a redis-py connection; of an
+    embedded server its path; of a memory one its name. `named`: whether the name is more than an address, which may
+    change.
     """
 
     name: str
@@ -25,8 +28,8 @@ class Instance:
     weight: float = 1.0
     named: bool = False
 
-    def __repr__(self) -> str:  # settings may hold a password
-        return f"Instance({self.name!r}, {self.kind!r}, weight={self.weight})"
+    def __repr__(self) -> str:  # without settings, which may hold a password
+        return repr_of(self, short_repr(self.name), repr(self.kind), f"weight={self.weight:g}")
 
 
 def named_instance(text: str) -> Any:
@@ -35,34 +38,32 @@ def named_instance(text: str) -> Any:
     return {"name": name, "url": url} if separator and "://" not in name else text
 
 
-def kind_of(value: object) -> str:
-    """The type of a value with its article."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
 def parse_instance(entry: object) -> Instance:
-    """One entry of storage.instances; ValueError says what is wrong with it."""
+    """One entry of ``storage.instances`` as a value.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
     if isinstance(entry, Instance):
         return entry
     if isinstance(entry, str):
         return _from_url(entry)
     if not isinstance(entry, Mapping):
-        raise ValueError(f"is {kind_of(entry)}: use a URL or a mapping")
+        raise ValueError(f"is {type_with_article(entry)}: use a URL or a mapping")
     values = dict(entry)
     name, weight = values.pop("name", None), values.pop("weight", 1)
     if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= 200):
-        raise ValueError(f"name is {name!r}: use text of 1 to 200 characters")
+        raise ValueError(f"name is {short_repr(name)}: use text of 1 to 200 characters")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
-        raise ValueError(f"weight is {weight!r}: use a number above 0")
+        raise ValueError(f"weight is {short_repr(weight)}: use a number above 0, up to a million")
     if "url" in values:
         url = values.pop("url")
         if not isinstance(url, str):
-            raise ValueError(f"url is {url!r}: use text such as {DEFAULT_URL!r}")
+            raise ValueError(f"url is {short_repr(url)}: use text such as {DEFAULT_URL!r}")
         instance = _from_url(url)
         taken = sorted(values.keys() & {"host", "port", "db"})
         if taken:
-            raise ValueError(f"{taken[0]} stands beside url: put it into the url")
+            raise ValueError(f"{taken[0]} is given besides url: write it into the url")
     else:
         instance = _from_address(values)
     _check_extra(values)
@@ -83,7 +84,7 @@ def _check_extra(values: Mapping[str, object]) -> None:
 def _from_address(values: dict[str, Any]) -> Instance:
     host, port, db = values.pop("host", "localhost"), values.pop("port", 6379), values.pop("db", 0)
     if not isinstance(host, str) or not host:
-        raise ValueError(f"host is {host!r}: use a host name or address")
+        raise ValueError(f"host is {short_repr(host)}: use a host name or address")
     if isinstance(port, str) and port.isdecimal():
         port = int(port)
     port, db = _port(port), _db(db)
@@ -92,7 +93,7 @@ def _from_address(values: dict[str, Any]) -> Instance:
 
 def _port(port: object) -> int:
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise ValueError(f"port is {port!r}: use a whole number from 1 to 65,535")
+        raise ValueError(f"port is {short_repr(port)}: use a whole number from 1 to 65,535")
     return port
 
 
@@ -100,14 +101,14 @@ def _db(db: object) -> int:
     if isinstance(db, str) and db.isdecimal():
         db = int(db)
     if isinstance(db, bool) or not isinstance(db, int) or not 0 <= db <= 1_000_000:
-        raise ValueError(f"db is {db!r}: use a whole number from 0")
+        raise ValueError(f"db is {short_repr(db)}: use a whole number from 0")
     return db
 
 
 def _from_url(url: str) -> Instance:
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ValueError(f"{_hide(url)!r} is not a URL: write it like {DEFAULT_URL!r}")
+        raise ValueError(f"{short_repr(_without_password(url))} is not a URL: write it like {DEFAULT_URL!r}")
     if scheme == "embedded":
         if not rest:
             raise ValueError("embedded:// needs the path of a folder, such as embedded://./scheduler-data")
@@ -120,19 +121,22 @@ def _from_url(url: str) -> Instance:
         try:
             return _from_server_url(url, scheme)
         except UnicodeError as error:
-            raise ValueError(f"{_hide(url)!r}: {error}") from error
+            raise ValueError(f"{short_repr(_without_password(url))}: {error}") from error
     raise ValueError(
         f"scheme {scheme!r} is unknown: use redis, rediss, valkey, valkeys, redis+sentinel, unix, embedded or memory"
     )
 
 
 def _from_server_url(url: str, scheme: str) -> Instance:
-    # Here, because it takes two milliseconds to import.
+    # Imported here, because it takes two milliseconds.
     from urllib.parse import parse_qsl, unquote, urlsplit
 
     parts = urlsplit(url)
     settings: dict[str, Any] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if scheme != "unix" and any("@" in part for part in (parts.path, parts.fragment, *(name for name, _ in query))):
+        raise ValueError(f"{short_repr(_without_password(url))}: write / as %2F, ? as %3F and # as %23 in a password")
+    for name, value in query:
         if name not in ("db", "username", "password", "sentinel_username", "sentinel_password") and not name.startswith(
             "ssl_"
         ):
@@ -155,7 +159,9 @@ def _from_server_url(url: str, scheme: str) -> Instance:
     try:
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"port of {_hide(url)!r} is wrong: use a whole number from 1 to 65,535") from error
+        raise ValueError(
+            f"port of {short_repr(_without_password(url))} is wrong: use a whole number from 1 to 65,535"
+        ) from error
     settings["host"] = parts.hostname or "localhost"
     settings["port"] = _port(6379 if port is None else port)
     if scheme in ("rediss", "valkeys"):
@@ -177,6 +183,7 @@ def _from_sentinel_url(hosts: str, path: str, settings: dict[str, Any]) -> Insta
     return Instance(f"{service}/{settings['db']}", "sentinel", settings)
 
 
-def _hide(url: str) -> str:
-    """A URL for a message, without its password."""
-    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url)
+def _without_password(url: str) -> str:
+    """A URL for a message. Also a wrong one, so everything from the first colon to the last @ counts as a password."""
+    url = re.sub(r"(//[^:/@]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", url)

@@ -1,4 +1,4 @@
-"""Locks on the master instance, released by Redis if nobody does; every change compares the holder in one step."""
+"""Locks on the master instance. Redis releases them at the latest when their time ends; only the holder may earlier."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from ..support.text import repr_of, short_repr
 from .errors import InvalidTask
 
 MANUAL_LOCK_SECONDS = 24 * 3600
-"""A lock that nobody gives back is released after this long."""
+"""How long a lock is held at most, unless it is extended."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class HeldLock:
-    """A lock that was taken. `fencing_token` grows with every taking: pass it on to what the lock protects."""
+    """A lock that is held. `fencing_token` grows each time the lock is taken: give it to whatever the lock protects."""
 
     name: str
     fencing_token: int
-    holder: str = field(repr=False)
-    _extend: Callable[[Any, float | timedelta], Any] = field(repr=False, compare=False)
+    holder: str
+    _extend: Callable[[Any, float | timedelta], Any] = field(compare=False)
+
+    def __repr__(self) -> str:  # without the holder, whose knowledge is the right to release
+        return repr_of(self, short_repr(self.name), f"fencing_token={self.fencing_token}")
 
 
 class Lock(HeldLock):
-    """A lock taken by a `Scheduler`."""
+    """A lock that a `Scheduler` took."""
 
     def extend(self, seconds: float | timedelta = MANUAL_LOCK_SECONDS) -> bool:
         """Makes the lock last `seconds` from now. False where it is not held any more."""
@@ -33,7 +37,7 @@ class Lock(HeldLock):
 
 
 class AsyncLock(HeldLock):
-    """A lock taken by an `AsyncScheduler`."""
+    """A lock that an `AsyncScheduler` took."""
 
     async def extend(self, seconds: float | timedelta = MANUAL_LOCK_SECONDS) -> bool:
         """Makes the lock last `seconds` from now. False where it is not held any more."""
@@ -41,14 +45,18 @@ class AsyncLock(HeldLock):
 
 
 def new_holder() -> str:
-    """A name that nobody else can know."""
+    """A random name for one holder, which nobody can guess."""
     return os.urandom(16).hex()
 
 
 def check_name(name: object) -> str:
-    """A lock's name, or `InvalidTask`."""
+    """The name of a lock, as it is.
+
+    Raises:
+        InvalidTask: for what cannot be a name.
+    """
     if not isinstance(name, str) or not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
-        raise InvalidTask("lock", "name", f"is {name!r:.60}", "use text of 1 to 1,024 bytes")
+        raise InvalidTask("lock", "name", f"is {short_repr(name)}", "use text of 1 to 1,024 bytes")
     try:
         name.encode()
     except UnicodeEncodeError as error:

@@ -1,7 +1,8 @@
 """Options: what `Scheduler` and `AsyncScheduler` take, checked whole before anything is connected.
 
-They come as nothing, one URL, a list of URLs or mappings, a nested mapping, or an `Options` value; keyword arguments
-are put on top, and environment variables override everything (see `ENVIRONMENT`).
+They are given in one of the shapes of `OptionsGiven`. Keyword arguments (`OptionFields`) override them, and environment
+variables (`ENVIRONMENT`) override both. A new option is a field of `Options` or `StorageOptions` and a line each in
+`OptionFields`, `_RANGES` (or `_CHOICES`) and `ENVIRONMENT`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from ..support.text import repr_of, short_repr, type_with_article
 from .errors import InvalidOptions
-from .instances import DEFAULT_URL, Instance, kind_of, named_instance, parse_instance
+from .instances import DEFAULT_URL, Instance, named_instance, parse_instance
 
 ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_INSTANCES": "instances",
@@ -31,7 +33,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_LEASE_SECONDS": "lease_seconds",
     "INTERVAL_SCHEDULER_MAX_PAYLOAD_BYTES": "max_payload_bytes",
 }
-"""Environment variable to option.
+"""The option that each environment variable sets.
 
 ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
 """
@@ -41,30 +43,41 @@ _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
 
 
-@dataclass(frozen=True, slots=True)
+InstanceGiven = str | Mapping[str, Any] | Instance
+"""One instance: a URL, a mapping with ``url`` (or ``host``, ``port``, …), ``name`` and ``weight``, or a value."""
+Seconds = float | timedelta
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class StorageOptions:
     """Where tasks are kept."""
 
     instances: Sequence[Any] = (DEFAULT_URL,)
     """URLs, mappings, or `Instance` values; after loading a tuple of `Instance`."""
     master_index: int = 0
-    """Which instance holds locks and the topology."""
+    """Which instance, counted from 0, holds locks and the topology."""
     reconnect_interval_seconds: float = 1.0
-    """Longest pause between attempts to reach an instance that is down (0.05 to 3,600)."""
+    """Longest pause between attempts to reach an instance that is down, in seconds (0.05 to 3,600)."""
     task_interval_seconds: float = 60.0
-    """Bucket width (0.001 to 86,400), fixed when a namespace is created. Tasks keep their exact millisecond."""
+    """Bucket width in seconds (0.001 to 86,400), fixed when a namespace is created. Due times stay exact to 1 ms."""
     evicting_servers: Literal["warn", "refuse"] = "warn"
     """What to do about a server that deletes keys when its memory is full (a maxmemory-policy other than noeviction,
-    and a maxmemory): log an error, or refuse to work with it. It is seen whenever a connection is made."""
+    and a maxmemory): log an error, or refuse to work with it. Checked whenever a connection is made."""
+
+    def __repr__(self) -> str:
+        return repr_of(self, instance_names(self.instances), *_changed(self, _PLAIN_STORAGE, skip="instances"))
 
 
-@dataclass(frozen=True, slots=True)
+_PLAIN_STORAGE = StorageOptions()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Options:
-    """Everything that can be set; see the README for a table."""
+    """Everything that can be set; ``docs/reference.md`` has a table."""
 
     storage: StorageOptions = field(default_factory=StorageOptions)
     check_tasks_every_seconds: float = 10.0
-    """Longest time between two looks at all partitions (0.05 to 3,600). Workers wake at due times anyway."""
+    """How often workers look at all partitions, in seconds (0.05 to 3,600). They also wake at every due time."""
     namespace: str = "interval-scheduler"
     """Keeps applications on the same servers apart: letters, digits, ``_``, ``.`` and ``-``, at most 100."""
     partitions: int = 64
@@ -72,9 +85,14 @@ class Options:
     concurrency: int = 100
     """Most handlers running at once in one worker (1 to 100,000)."""
     lease_seconds: float = 15.0
-    """How long a claimed task stays claimed if its worker vanishes (0.1 to 86,400)."""
+    """How long a claimed task stays claimed after its worker vanished, in seconds (0.1 to 86,400)."""
     max_payload_bytes: int = 32 * 1024
-    """Largest serialized payload (1 to 16 MiB)."""
+    """Largest serialized payload in bytes (1 to 16 MiB)."""
+
+    def __repr__(self) -> str:
+        changed = _changed(self, _PLAIN, skip="namespace storage")
+        changed += _changed(self.storage, _PLAIN_STORAGE, skip="instances")
+        return repr_of(self, repr(self.namespace), instance_names(self.storage.instances), *changed)
 
     @property
     def instances(self) -> Sequence[Instance]:
@@ -83,7 +101,7 @@ class Options:
 
     @property
     def master(self) -> Instance:
-        """The instance that holds locks and topology."""
+        """The instance that holds locks and the topology."""
         return self.instances[self.storage.master_index]
 
     @property
@@ -97,6 +115,40 @@ class Options:
         return round(self.lease_seconds * 1000)
 
 
+class OptionFields(TypedDict, total=False):
+    """Single options as keyword arguments: the fields of `Options` and of `StorageOptions`, as they may be given."""
+
+    instances: InstanceGiven | Sequence[InstanceGiven]
+    """Where tasks are kept: URLs such as ``redis://host:6379/0``, mappings with ``url``, ``name`` and ``weight``."""
+    master_index: int
+    """Which instance, counted from 0, holds locks and the topology (default 0)."""
+    reconnect_interval_seconds: Seconds
+    """Longest pause between attempts to reach an instance that is down (0.05 to 3,600; default 1)."""
+    task_interval_seconds: Seconds
+    """Bucket width (0.001 to 86,400; default 60), fixed when a namespace is created. Due times stay exact to 1 ms."""
+    evicting_servers: Literal["warn", "refuse"]
+    """What to do about a server that deletes keys when its memory is full (default ``"warn"``)."""
+    storage: StorageOptions | Mapping[str, Any]
+    """The five above together."""
+    check_tasks_every_seconds: Seconds
+    """How often workers look at all partitions (0.05 to 3,600; default 10). They also wake at every due time."""
+    namespace: str
+    """Keeps applications on the same servers apart (default ``"interval-scheduler"``)."""
+    partitions: int
+    """Shares of the id space (1 to 16,384; default 64), fixed when a namespace is created."""
+    concurrency: int
+    """Most handlers running at once in one worker (1 to 100,000; default 100)."""
+    lease_seconds: Seconds
+    """How long a claimed task stays claimed after its worker vanished (0.1 to 86,400; default 15)."""
+    max_payload_bytes: int
+    """Largest serialized payload (1 to 16 MiB; default 32 KiB)."""
+
+
+OptionsGiven = InstanceGiven | Sequence[InstanceGiven] | Options | None
+"""Options in one argument: a URL, a list of URLs or mappings, a mapping ``{"namespace": …, "storage": {…}}``, an
+`Options` value, or None for ``redis://localhost:6379/0``."""
+
+_PLAIN = Options()
 _STORAGE_FIELDS = frozenset(option.name for option in fields(StorageOptions))
 _TOP_FIELDS = frozenset(option.name for option in fields(Options)) - {"storage"}
 
@@ -117,7 +169,7 @@ _CHOICES: Mapping[str, Sequence[str]] = {"evicting_servers": ("warn", "refuse")}
 def load_options(
     given: object = None, overrides: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None
 ) -> Options:
-    """Options from whatever the caller has, with `overrides` and then the `environment` on top.
+    """Options in any accepted shape, overridden by `overrides` and then by the `environment` (default: of the process).
 
     Raises:
         InvalidOptions: naming every wrong field at once.
@@ -136,20 +188,22 @@ def load_options(
     for name in values.keys() & _RANGES.keys():
         values[name] = _in_range(name, labels[name], values[name], problems)
     problems += [
-        f"{labels[name]} is {values[name]!r}: use {' or '.join(map(repr, choices))}"
+        f"{labels[name]} is {short_repr(values[name])}: use {' or '.join(map(repr, choices))}"
         for name, choices in _CHOICES.items()
         if name in values and values[name] not in choices
     ]
     namespace = values.get("namespace", "x")
     if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
-        problems.append(f"{labels['namespace']} is {namespace!r}: use 1 to 100 letters, digits, '_', '.' or '-'")
+        problems.append(
+            f"{labels['namespace']} is {short_repr(namespace)}: use 1 to 100 letters, digits, '_', '.' or '-'"
+        )
 
     instances = _instances(values.pop("instances", (DEFAULT_URL,)), labels["instances"], problems)
     master = values.get("master_index", 0)
     if isinstance(master, int) and instances and master >= len(instances):
-        allowed = "use 0 (there is one instance)"
+        allowed = "use 0, because there is one instance"
         if len(instances) > 1:
-            allowed = f"there are {len(instances)} instances, use 0 to {len(instances) - 1}"
+            allowed = f"use 0 to {len(instances) - 1}, because there are {len(instances)} instances"
         problems.append(f"{labels['master_index']} is {master}: {allowed}")
     if problems:
         raise InvalidOptions(problems)
@@ -158,12 +212,31 @@ def load_options(
 
 
 def check_logger(logger: Any) -> None:
-    """
+    """Checks the logger of a scheduler.
+
     Raises:
-        InvalidOptions: for something that cannot log.
+        InvalidOptions: where it has no method ``warning``.
     """
     if logger is not None and not callable(getattr(logger, "warning", None)):
-        raise InvalidOptions([f"logger is {logger!r}: pass a structlog or standard library logger"])
+        raise InvalidOptions([f"logger is {short_repr(logger)}: pass a structlog or standard library logger"])
+
+
+def instance_names(instances: object) -> str:
+    """Instances for a repr: the name of the first one, and how many there are. No URL, which may hold a password."""
+    if isinstance(instances, str | Mapping | Instance) or not isinstance(instances, Sequence) or not instances:
+        instances = [instances]
+    try:
+        first = short_repr(parse_instance(instances[0]).name, 50)
+    except ValueError:
+        first = "a wrong instance"
+    return first if len(instances) == 1 else f"{first} and {len(instances) - 1} more"
+
+
+def _changed(options: Options | StorageOptions, plain: Options | StorageOptions, skip: str) -> list[str]:
+    """The options that are not at their default, for a repr."""
+    names = (option.name for option in fields(options) if option.name not in skip.split())
+    values = ((name, getattr(options, name)) for name in names)
+    return [f"{name}={short_repr(value, 20)}" for name, value in values if value != getattr(plain, name)]
 
 
 def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
@@ -178,14 +251,14 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
     if isinstance(given, Sequence) and not isinstance(given, bytes):
         return {"instances": list(given)}
     if not isinstance(given, Mapping):
-        problems.append(f"options are {kind_of(given)}: use a URL, a list of URLs, a mapping or Options")
+        problems.append(f"options are {type_with_article(given)}: use a URL, a list of URLs, a mapping or Options")
         return {}
     flat = dict(given)
     storage = flat.pop("storage", {})
     if isinstance(storage, StorageOptions):
         storage = {name: getattr(storage, name) for name in _STORAGE_FIELDS}
     if not isinstance(storage, Mapping):
-        problems.append(f"storage is {kind_of(storage)}: use a mapping such as {{'instances': […]}}")
+        problems.append(f"storage is {type_with_article(storage)}: use a mapping such as {{'instances': […]}}")
         storage = {}
     known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
     problems += [f"storage.{name} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
@@ -199,18 +272,18 @@ def _from_environment(name: str, text: str) -> object:
     if name == "namespace" or name in _CHOICES:
         return text
     if name == "instances":
-        # A comma inside a URL, as between Sentinels, separates nothing.
+        # A comma inside a URL, as between Sentinels, does not end it.
         parts = [part.strip(",") for part in text.split()]
         entries = [entry for part in parts for entry in re.split(r",+(?=(?:[^,=/]+=)?[a-z+]+://)", part)]
         return [named_instance(entry) for entry in entries if entry]
     try:
         return int(text) if _RANGES[name][2] else float(text)
     except ValueError:
-        return text  # the range check names it
+        return text  # the range check reports it
 
 
 def _warn_of_unknown(variables: Mapping[str, str]) -> None:
-    """A misspelt variable would otherwise just have no effect."""
+    """Warns of variables with our prefix that set no option: a misspelt one would have no effect."""
     unknown = sorted(
         variable
         for variable in variables
@@ -224,7 +297,7 @@ def _warn_of_unknown(variables: Mapping[str, str]) -> None:
 
 
 def _level_of_caller() -> int:
-    """The stacklevel, for a warning of the calling function, of the first frame outside of this package."""
+    """The stacklevel by which a warning of the calling function names the first frame outside of this package."""
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
@@ -241,7 +314,7 @@ def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     # Written so that NaN, which compares as false, is refused.
     if isinstance(value, bool) or not fits or not lowest <= value <= highest:
         number = "a whole number" if whole else "seconds"
-        problems.append(f"{label} is {value!r}: use {number} from {lowest:,} to {highest:,}")
+        problems.append(f"{label} is {short_repr(value)}: use {number} from {lowest:,} to {highest:,}")
     return value
 
 
@@ -259,18 +332,18 @@ def _instances(given: object, label: str, problems: list[str]) -> list[Instance]
             problems.append(f"{label.replace('instances', f'instances[{position}]', 1)}: {error}")
     names = [instance.name for instance in instances]
     problems += [
-        f"{label}: {name!r} is there {names.count(name)} times; give each instance its own name"
+        f"{label}: {short_repr(name)} is there {names.count(name)} times: give each instance a name of its own"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
-    # What is an Instance already was loaded, and warned of, before.
+    # An `Instance` comes from options that were loaded, and warned of, before.
     unnamed = any(
         not instance.named and instance.kind in ("redis", "sentinel") and not isinstance(entry, Instance)
         for instance, entry in zip(instances, given, strict=False)
     )
     if len(instances) > 1 and not problems and unnamed:
         warnings.warn(
-            "instances without a name are known by their address: "
-            "give each a 'name', so that it can move to another address",
+            "instances without a name are named by their address: give each one a 'name', "
+            "so that it can move to another address",
             stacklevel=_level_of_caller(),
         )
     return instances

@@ -6,35 +6,48 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from ..support.text import repr_of, short_repr
 from .schedule import Cron
 
 State = Literal["scheduled", "running", "retrying", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ScheduledTask:
     """One task as it is stored right now. Datetimes are aware, in UTC."""
 
     id: str
     payload: Any
     due: datetime
-    """When the pending occurrence is due; for a running task when the live run was due; for a dead one when it died."""
+    """When the pending occurrence is due; of a running task, when its run was due; of a dead letter, when it failed."""
     time_left: float
     """Seconds until `due` by the clock of the task's instance; 0 if it is past."""
     interval: timedelta | Cron | None
     state: State
     attempt: int
-    """The number of the run that is live or comes next, 1 for the first; of a dead letter the last that was allowed."""
+    """The number of the present or next run of the occurrence, from 1; of a dead letter, of its last run."""
     last_error: str | None = None
     version: str = ""
-    """Changes whenever the task is assigned, moved, asked to run or replaced, not by its runs; "" of a dead letter."""
+    """Changes when the task is assigned, moved, replaced or asked to run now; not by its runs. "" of a dead letter."""
+
+    def __repr__(self) -> str:
+        return repr_of(
+            self,
+            short_repr(self.id, 40),
+            self.state,
+            f"due {_moment(self.due)}",
+            "" if self.interval is None else f"every {self.interval}",
+            f"attempt {self.attempt}" if self.attempt != 1 else "",
+            f"payload {short_repr(self.payload, 30)}",
+            f"error {short_repr(self.last_error, 30)}" if self.last_error else "",
+        )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DeadTask:
-    """A task, or an occurrence of one, that failed more often than its retry policy allows.
+    """A dead letter: a task, or an occurrence of it, that failed more often than its `Retry` allows.
 
-    Also one that took down its workers too often, or whose outcome is unknown under ``delivery="at_most_once"``.
+    Also one that killed its worker too often, or whose outcome is unknown under ``delivery="at_most_once"``.
     `first` and `last` are when that happened for the first and for the last time (aware, UTC).
     """
 
@@ -43,9 +56,19 @@ class DeadTask:
     error: str
     """The newest error."""
     count: int
-    """How many occurrences of this id ended so."""
+    """How many occurrences of this id became dead letters."""
     first: datetime
     last: datetime
+
+    def __repr__(self) -> str:
+        times = f"{self.count} times, last " if self.count > 1 else ""
+        return repr_of(
+            self,
+            short_repr(self.id, 40),
+            f"{times}{_moment(self.last)}",
+            f"error {short_repr(self.error, 50)}",
+            f"payload {short_repr(self.payload, 30)}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +79,9 @@ class AssignResult:
     updated: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PartitionStats:
-    """One partition right now; times in seconds. `error` is set, and everything else 0, where it cannot be reached."""
+    """One partition right now; times in seconds. If it cannot be reached, `error` says why and all numbers are 0."""
 
     partition: int
     instance: str
@@ -72,8 +95,15 @@ class PartitionStats:
     next_due: datetime | None = None
     error: str | None = None
 
+    def __repr__(self) -> str:
+        place = f"{self.partition} on {short_repr(self.instance, 40)}"
+        if self.error is not None:
+            return repr_of(self, place, f"error {short_repr(self.error, 70)}")
+        next_due = "" if self.next_due is None else f"next due {_moment(self.next_due)}"
+        return repr_of(self, place, *_counts(self), next_due)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """All partitions, and their sums; `lateness` is the largest one, in seconds."""
 
@@ -88,3 +118,18 @@ class Stats:
         for name in ("scheduled", "running", "retrying", "dead"):
             object.__setattr__(self, name, sum(getattr(partition, name) for partition in self.partitions))
         object.__setattr__(self, "lateness", max((p.lateness for p in self.partitions), default=0.0))
+
+    def __repr__(self) -> str:
+        failed = sum(partition.error is not None for partition in self.partitions)
+        unreachable = f"{failed} of them unreachable" if failed else ""
+        return repr_of(self, f"{len(self.partitions)} partitions", unreachable, *_counts(self))
+
+
+def _counts(stats: PartitionStats | Stats) -> list[str]:
+    """The counts for a repr; lateness only if there is any."""
+    counts = [f"{name}={getattr(stats, name)}" for name in ("scheduled", "running", "retrying", "dead")]
+    return [*counts, f"lateness={stats.lateness:.3f}"] if stats.lateness else counts
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="milliseconds")

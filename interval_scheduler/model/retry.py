@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from ..support.text import short_repr
 from .errors import InvalidTask
-from .times import YEAR_MS, parse_duration, shown
+from .times import YEAR_MS, parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Retry:
         retries = self.max_retries
         if retries is not None and (type(retries) is not int or not 0 <= retries <= 2**31):
             raise InvalidTask(
-                "Retry", "max_retries", f"is {shown(retries)}", "use a whole number from 0, or None for ever"
+                "Retry", "max_retries", f"is {short_repr(retries)}", "use a whole number from 0, or None for ever"
             )
         for name in ("backoff", "max_backoff"):
             value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=YEAR_MS)
@@ -45,7 +46,9 @@ class Retry:
         for name, lowest, highest in (("factor", 1.0, 1000.0), ("jitter", 0.0, 1.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-                raise InvalidTask("Retry", name, f"is {shown(value)}", f"use a number from {lowest:g} to {highest:g}")
+                raise InvalidTask(
+                    "Retry", name, f"is {short_repr(value)}", f"use a number from {lowest:g} to {highest:g}"
+                )
 
     def allows(self, attempt: int) -> bool:
         """Whether another run is allowed after `attempt` failed ones."""

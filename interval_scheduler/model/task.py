@@ -1,14 +1,12 @@
-"""The values users meet: tasks, and what the scheduler tells about them."""
+"""`Task`: what the application schedules."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..support.text import repr_of, short_repr
 from .errors import InvalidTask
 from .retry import Retry
-
-if TYPE_CHECKING:
-    pass
 
 Misfire = Literal["coalesce", "skip", "all"]
 Delivery = Literal["at_least_once", "at_most_once"]
@@ -26,16 +24,16 @@ class Task:
       once.
     - ``retry``: a `Retry`: how often and when a run that failed is repeated.
     - ``timeout``: seconds (or a timedelta) a run may take; None for as long as it likes.
-    - ``misfire``: what becomes of occurrences that were missed: ``"coalesce"`` into one run, ``"skip"`` to the
-      latest, or ``"all"``.
-    - ``misfire_limit``: the most missed occurrences that ``misfire="all"`` makes up for: the newest ones.
-    - ``delivery``: whether a run whose worker died is repeated, ``"at_least_once"``, or kept as a dead letter with
-      unknown outcome, ``"at_most_once"``.
-    - ``jitter``: seconds (or a timedelta) over which tasks are spread: each id is always late by the same part of it.
+    - ``misfire``: what happens after occurrences were missed: ``"coalesce"``: one run for all of them; ``"skip"``: only
+      the latest one runs; ``"all"``: each one runs.
+    - ``misfire_limit``: how many missed occurrences ``misfire="all"`` runs at most: the newest ones.
+    - ``delivery``: what happens after a worker died during a run: ``"at_least_once"``: the run is repeated;
+      ``"at_most_once"``: it becomes a dead letter with unknown outcome.
+    - ``jitter``: seconds (or a timedelta) over which tasks are spread: each id is late by its own, constant part of it.
     """
 
-    # Type checkers do not see these. Declared as attributes they could not be properties of a subclass, declared as
-    # properties they could not be set in its __init__; both are wanted, and assigning checks every value anyway.
+    # Type checkers do not see these. If they were declared as attributes, a subclass could not make them properties; if
+    # they were declared as properties, its __init__ could not set them. Both are allowed, and assigning checks them.
     if not TYPE_CHECKING:
         execute_on = None
         reschedule_interval = None
@@ -46,11 +44,18 @@ class Task:
         delivery = "at_least_once"
         jitter = 0
 
+    def __repr__(self) -> str:
+        try:
+            task_id = self.id  # type: ignore[attr-defined]
+        except Exception:  # a property of the application, perhaps of an object that is not complete yet
+            return repr_of(self, "no id")
+        return repr_of(self, short_repr(task_id))
+
     def serialize(self) -> Any:
         """The payload; the handler gets it back equal.
 
-        Anything msgpack carries exactly: None, bool, int of 64 bits, float, str, bytes, and lists and dicts of these.
-        Tuples, which would come back as lists, are refused.
+        Anything that msgpack carries exactly: None, bool, int of 64 bits, float, str, bytes, and lists and dicts of
+        these. Tuples are refused, because they would come back as lists.
         """
         owner = type(self).__name__
         raise InvalidTask(owner, "serialize()", "is missing", f"define serialize(self) on {owner}")

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..support.text import short_repr
 from .errors import InvalidTask
 
 MAX_MS = 253_402_300_799_999
@@ -30,7 +31,7 @@ def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, m
         negative = value < 0
     if negative or not minimum_ms <= milliseconds <= maximum_ms:
         bounds = f"{minimum_ms / 1000:,.15g} to {maximum_ms / 1000:,.15g} seconds"
-        raise InvalidTask(owner, field, f"is {shown(value)}", f"use {bounds}")
+        raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use {bounds}")
     return milliseconds
 
 
@@ -75,7 +76,7 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
         fix = "use a time from 1970 to 9999"
         if MAX_MS < milliseconds <= MAX_MS * 1000:
             fix += " (in seconds, not milliseconds?)"
-        raise InvalidTask(owner, field, f"is {shown(value)}", fix)
+        raise InvalidTask(owner, field, f"is {short_repr(value)}", fix)
     return milliseconds
 
 
@@ -90,15 +91,6 @@ def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:
     if isinstance(value, float) and not math.isfinite(value * 1_000_000):
         raise InvalidTask(owner, field, f"is {value}", f"{fix}, and a finite one")
     return value
-
-
-def shown(value: object) -> str:
-    """What a value looks like, for a message: short, and also where its repr is enormous or fails."""
-    try:
-        text = repr(value)
-    except Exception:  # an int of thousands of digits, among others
-        return f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def to_datetime(milliseconds: int) -> datetime:

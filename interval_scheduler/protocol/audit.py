@@ -17,6 +17,7 @@ from ..core.record import split_record
 from ..model.errors import CorruptRecord
 from ..model.options import Options
 from ..support.runtime import Runtime
+from ..support.text import repr_of, short_repr
 from . import calls, keys
 from .commands import Partition
 from .operation import Operation
@@ -32,7 +33,7 @@ _MAX_FOUND = 200
 ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Problem:
     """One broken invariant, as `verify` finds it. `id` is that of a task, or the name of a bucket."""
 
@@ -48,8 +49,13 @@ class Problem:
     repaired: bool
     """Whether `repair` has repaired it. It leaves ``body`` and ``home`` alone."""
 
+    def __repr__(self) -> str:
+        place = f"partition {self.partition} on {short_repr(self.instance, 30)}"
+        state = "repaired" if self.repaired else ""
+        return repr_of(self, self.kind, short_repr(self.id, 40), place, state, f"found {short_repr(self.found, 50)}")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Audit:
     """What `verify` and `repair` checked and found."""
 
@@ -61,6 +67,11 @@ class Audit:
     def sound(self) -> bool:
         """Whether nothing is wrong, or everything that was has been repaired."""
         return all(problem.repaired for problem in self.problems)
+
+    def __repr__(self) -> str:
+        repaired = sum(problem.repaired for problem in self.problems)
+        problems = f"{len(self.problems)} problems, {repaired} repaired" if self.problems else "no problems"
+        return repr_of(self, f"tasks={self.tasks}", f"dead={self.dead}", problems)
 
 
 def audit(

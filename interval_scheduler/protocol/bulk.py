@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..core.definition import Prepared, prepare
 from ..core.placement import partition_of
+from ..core.preparation import Prepared, prepare
 from ..model.errors import AssignFailed, InvalidTask, PartitionUnavailable, SchedulerError, TopologyMismatch
 from ..model.options import Options
 from ..model.results import AssignResult

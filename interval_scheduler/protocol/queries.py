@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ..core.definition import Definition, decode_body, task_id_of
+from ..core.definition import Definition, decode_body
+from ..core.preparation import task_id_of
 from ..core.record import RETRYING, RUNNING, Header, parse_header, split_record
 from ..model.errors import InvalidTask, PartitionUnavailable
 from ..model.results import DeadTask, PartitionStats, ScheduledTask, State, Stats

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..core.definition import Definition, decode_body
 from ..core.record import Header, parse_header, split_record
-from ..core.settlement import Live, Outcome, settle
+from ..core.settlement import LiveRun, Outcome, settle
 from . import calls
 from .commands import Partition
 from .operation import Operation
@@ -26,7 +26,7 @@ class Changeable(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class ClaimedRun(Live):
+class ClaimedRun(LiveRun):
     """A live run, and how its task and header are stored."""
 
     raw_id: bytes

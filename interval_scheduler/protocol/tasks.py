@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..core.definition import encode_id, task_id_of
+from ..core.preparation import encode_id, task_id_of
 from ..core.record import split_record
 from ..core.settlement import End, Outcome
 from ..model.errors import InvalidTask, TaskChanged

@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from ..core.definition import Prepared
+from ..core.preparation import Prepared
 from ..protocol.bulk import STREAM_TASKS
 from ..protocol.commands import Reply
 from ..protocol.tasks import Operations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..core.definition import UNREAD, decode_body
+from ..core.definition import UNREADABLE, decode_body
 from ..core.record import Header, parse_header, split_record
-from ..core.settlement import SUSPECT_STRIKES, End, Outcome, Settlement, Start, begin
+from ..core.settlement import SUSPECT_STRIKES, ClaimDecision, End, Outcome, Settlement, decide_claim
 from ..model.errors import CorruptRecord
 from ..protocol.commands import Partition, pairs
 from .context import Context
@@ -87,26 +87,26 @@ class Claims:
         name = task_id.decode()
         try:
             definition = decode_body(body)
-            start = begin(name, header, definition, now_ms)
+            decision = decide_claim(name, header, definition, now_ms)
         except CorruptRecord as error:
             self._tell.unreadable(task_id, error)
-            definition, start = UNREAD, _put_back(header)
+            definition, decision = UNREADABLE, _put_back(header)
         run = Run(
             name,
             header,
             definition,
-            start.slot,
+            decision.slot,
             now_ms,
             definition.schedule is not None,
             self._host,
             partition,
             task_id,
             raw,
-            start.due,
+            decision.due,
             deadline,
             header.strikes >= SUSPECT_STRIKES,
         )
-        run.outcome = start.outcome
+        run.outcome = decision.outcome
         return run
 
     def _start_or_end(self, run: Run) -> None:
@@ -173,6 +173,6 @@ class Claims:
             self._context.loop.call_soon_threadsafe(run.cancel)
 
 
-def _put_back(header: Header) -> Start:
+def _put_back(header: Header) -> ClaimDecision:
     """What becomes of a task whose body this version cannot read: another worker may, as in a rolling deploy."""
-    return Start(header.grid, header.due, Outcome(End.UNREAD, delay=_RELEASE_DELAY_MS))
+    return ClaimDecision(header.grid, header.due, Outcome(End.UNREADABLE, delay=_RELEASE_DELAY_MS))

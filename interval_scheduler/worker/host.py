@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from ..core.definition import prepare, task_id_of
+from ..core.preparation import prepare, task_id_of
 from ..core.settlement import Successor
 from ..model.errors import InvalidTask, SchedulerError
 from ..model.task import Task

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ..core.settlement import Live, Outcome, Successor
+from ..core.settlement import LiveRun, Outcome, Successor
 from ..model.errors import LeaseLost, SchedulerError
 from ..model.task import Task
 from ..model.times import to_datetime
 from ..protocol.commands import Partition
+from ..support.text import repr_of, short_repr
 
 
 class Host(Protocol):
@@ -33,7 +34,7 @@ class Host(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Run(Live):
+class Run(LiveRun):
     """A claimed task in this process. `deadline` is when its lease ends, on the monotonic clock of this machine.
 
     It is the only object that is made for a run. Each further one would take time to make and to free, and the garbage
@@ -85,6 +86,13 @@ class Execution:
 
     def __hash__(self) -> int:
         return hash(self._run)
+
+    def __repr__(self) -> str:
+        due = f"due {self.due.isoformat(sep=' ', timespec='milliseconds')}"
+        lost = "lease lost" if self.lease_lost else ""
+        return repr_of(
+            self, short_repr(self.id), due, f"attempt {self.attempt}", f"fencing_token={self.fencing_token}", lost
+        )
 
     @property
     def id(self) -> str:

@@ -9,7 +9,7 @@ from ..model.times import to_datetime
 from ..support.log import Log
 from .run import Run
 
-_UNTOLD = (End.RELEASED, End.UNREAD, End.UNCONFIRMED)
+_UNTOLD = (End.RELEASED, End.UNREADABLE, End.UNCONFIRMED)
 """Ends that are no news: the task goes on elsewhere, or its run is not over."""
 
 
@@ -40,7 +40,7 @@ class RunEvents:
             return
         if outcome.end in _UNTOLD:
             return
-        name = f"task-{settlement.what}"
+        name = f"task-{settlement.event}"
         if self._events.wanted(name):
             details = {"id": run.task_id, "attempt": run.header.attempt + 1}
             if name != "task-done":

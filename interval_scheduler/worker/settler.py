@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core.record import RUNNING
-from ..core.settlement import GONE, Settlement, is_over, settle
+from ..core.settlement import NOTHING_FOLLOWS, Settlement, nothing_follows, settle
 from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
 from ..protocol import calls
 from ..protocol.calls import ACCEPTED, CHANGED
@@ -116,8 +116,8 @@ class Settler:
 
     def _decide(self, run: Run, now: int) -> Settlement:
         assert run.outcome is not None
-        if is_over(run.header, run.definition, run.outcome):
-            return GONE
+        if nothing_follows(run.header, run.definition, run.outcome):
+            return NOTHING_FOLLOWS
         return settle(run, run.outcome, now, self._context.runtime.random.random())
 
     def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], settled: calls.Settled) -> None:

@@ -120,7 +120,9 @@ class TestTasks:
         with pytest.raises(InvalidTask) as caught:
             await scheduler.assign_tasks([*good, Job("")])
         assert (caught.value.created, caught.value.updated) == (STREAM_TASKS - 1, 1)
-        text = f"Before it {STREAM_TASKS - 1} tasks were created and 1 updated; it and the 2 before it in its batch"
+        text = (
+            f"Earlier batches were written: {STREAM_TASKS - 1} tasks created, 1 updated. This task and the 2 before it"
+        )
         assert text in str(caught.value)
         assert "Nothing was written" not in str(caught.value)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

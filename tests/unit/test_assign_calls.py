@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interval_scheduler import Options
-from interval_scheduler.core.definition import Prepared
+from interval_scheduler.core.preparation import Prepared
 from interval_scheduler.protocol.bulk import BATCH_BYTES
 from interval_scheduler.protocol.commands import Partition
 from interval_scheduler.protocol.operation import BATCH_TASKS

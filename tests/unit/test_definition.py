@@ -9,8 +9,9 @@ import pytest
 
 from interval_scheduler import Cron, InvalidTask, Retry, Task
 from interval_scheduler.core.codec import pack
-from interval_scheduler.core.definition import Definition, decode_body, encode_body, prepare, task_id_of
+from interval_scheduler.core.definition import Definition, decode_body, encode_body
 from interval_scheduler.core.placement import preference
+from interval_scheduler.core.preparation import prepare, task_id_of
 from interval_scheduler.model.errors import CorruptRecord
 from interval_scheduler.model.schedule import Interval
 from tests.tasks import Job

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from interval_scheduler import InvalidOptions, Scheduler
-from interval_scheduler.model.options import ENVIRONMENT, load_options
+from interval_scheduler import AsyncScheduler, InvalidOptions, Options, Scheduler, StorageOptions
+from interval_scheduler.doctor import diagnose
+from interval_scheduler.model.options import ENVIRONMENT, OptionFields, load_options
 
 PREFIX = "INTERVAL_SCHEDULER_"
 
@@ -34,9 +36,22 @@ def test_a_bad_value_of_the_program_names_no_variable() -> None:
     assert partitions.startswith("partitions is 0: ")
 
 
-def test_the_password_in_a_bad_url_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:secret@h:99999",
+        "redis://:secret@h:99999",
+        "redis://u:se/secret@h:1",
+        "redis://u:se?secret@h:1",
+        "redis://u:se#secret@h:1",
+        "redis://h:99999?password=secret",
+        "redis://u:secret@[h",
+        "//u:secret@h",
+    ],
+)
+def test_the_password_in_a_bad_url_is_not_shown(url: str) -> None:
     with pytest.raises(InvalidOptions) as caught:
-        load_options(None, environment={PREFIX + "INSTANCES": "redis://u:secret@h:99999"})
+        load_options([url], environment={})
     assert "secret" not in str(caught.value)
 
 
@@ -97,6 +112,31 @@ def test_what_is_wrong_is_said_in_words(given: Any, text: str) -> None:
     with pytest.raises(InvalidOptions) as caught:
         load_options(given, environment={})
     assert text in str(caught.value)
+
+
+def test_every_option_is_a_keyword_of_its_type() -> None:
+    keywords = get_type_hints(OptionFields)
+    options = get_type_hints(Options) | get_type_hints(StorageOptions)
+    assert keywords.keys() == options.keys()
+    for name in options.keys() - {"storage", "instances"}:
+        # Seconds may be given as a timedelta too; after loading they are a number.
+        assert keywords[name] == (float | timedelta if options[name] is float else options[name]), name
+
+
+def test_every_keyword_is_taken_at_its_default() -> None:
+    plain = Options()
+    given = {
+        name: getattr(plain.storage if hasattr(plain.storage, name) else plain, name)
+        for name in get_type_hints(OptionFields)
+    }
+    loaded = load_options(None, given, {})
+    assert loaded.namespace == plain.namespace
+    assert repr(loaded) == repr(plain)
+
+
+def test_the_keywords_of_a_scheduler_are_the_options() -> None:
+    for function in (Scheduler.__init__, AsyncScheduler.__init__, diagnose):
+        assert function.__annotations__["fields"] == "Unpack[OptionFields]"
 
 
 def test_evicting_servers() -> None:

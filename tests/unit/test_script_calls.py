@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from interval_scheduler.core.record import Header
-from interval_scheduler.core.settlement import GONE, Settlement
+from interval_scheduler.core.settlement import NOTHING_FOLLOWS, Settlement
 from interval_scheduler.model.errors import PartitionUnavailable, TopologyMismatch
 from interval_scheduler.protocol import calls
 from interval_scheduler.protocol.commands import ABSENT, MOVED, Command, Partition
@@ -48,7 +48,7 @@ def on_partition(command: Command, repeatable: bool = True, **args: object) -> S
 
 
 RUNS = [Ended(b"a", b"ra"), Ended(b"b", b"rb"), Ended(b"c", b"rc")]
-ENDS = [GONE, Settlement(HEADER), Settlement(None, b"", b"dead")]
+ENDS = [NOTHING_FOLLOWS, Settlement(HEADER), Settlement(None, b"", b"dead")]
 SETTLED = [b"a", b"ra", b"", b"b", b"rb", HEADER.encode(), b"c", b"rc", b"+", b"", b"dead"]
 SAMPLES = {
     "assign": on_partition(

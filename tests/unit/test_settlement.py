@@ -21,13 +21,13 @@ from interval_scheduler.core.record import (
 from interval_scheduler.core.settlement import (
     MAX_STRIKES,
     End,
-    Live,
+    LiveRun,
     Outcome,
     Successor,
-    begin,
-    is_over,
+    change_wins,
+    decide_claim,
+    nothing_follows,
     settle,
-    supersedes,
 )
 from interval_scheduler.model.retry import Retry
 from interval_scheduler.model.schedule import Interval
@@ -45,22 +45,22 @@ def claimed(**fields: object) -> Header:
     return Header(RUNNING, SLOT, "r1", token=7, slot=SLOT).moved(**fields)
 
 
-def live(definition: Definition, **fields: object) -> Live:
-    return Live("a", claimed(**fields), definition, SLOT, NOW, definition.schedule is not None)
+def live(definition: Definition, **fields: object) -> LiveRun:
+    return LiveRun("a", claimed(**fields), definition, SLOT, NOW, definition.schedule is not None)
 
 
 class TestBegin:
     def test_what_is_due_runs(self) -> None:
-        start = begin("a", claimed(), ONCE, NOW)
+        start = decide_claim("a", claimed(), ONCE, NOW)
         assert (start.slot, start.due, start.outcome) == (SLOT, SLOT, None)
 
     def test_a_confirmed_run_that_lapsed_is_done(self) -> None:
-        outcome = begin("a", claimed(flags=CONFIRMED), ONCE, NOW).outcome
+        outcome = decide_claim("a", claimed(flags=CONFIRMED), ONCE, NOW).outcome
         assert outcome is not None
         assert outcome.end is End.DONE
 
     def test_what_was_asked_for_during_a_lapsed_run_wins(self) -> None:
-        outcome = begin("a", claimed(follow=f"={SLOT + 5}", strikes=1), ONCE, NOW).outcome
+        outcome = decide_claim("a", claimed(follow=f"={SLOT + 5}", strikes=1), ONCE, NOW).outcome
         assert outcome is not None
         assert outcome.end is End.RELEASED
 
@@ -75,13 +75,13 @@ class TestBegin:
         ids=["at most once, lapsed", "at most once, not confirmed", "never confirmed", "kills its workers"],
     )
     def test_what_must_not_run_again_is_abandoned(self, definition: Definition, fields: dict[str, object]) -> None:
-        outcome = begin("a", claimed(**fields), definition, NOW).outcome
+        outcome = decide_claim("a", claimed(**fields), definition, NOW).outcome
         assert outcome is not None
         assert outcome.end is End.ABANDONED
         assert outcome.error
 
     def test_below_the_limit_of_strikes_it_runs(self) -> None:
-        assert begin("a", claimed(strikes=MAX_STRIKES - 1), ONCE, NOW).outcome is None
+        assert decide_claim("a", claimed(strikes=MAX_STRIKES - 1), ONCE, NOW).outcome is None
 
     @pytest.mark.parametrize(
         ("misfire", "slot"),
@@ -89,7 +89,7 @@ class TestBegin:
     )
     def test_a_misfire_follows_its_policy(self, misfire: Misfire, slot: int) -> None:
         definition = replace(EVERY_MINUTE, misfire=misfire, misfire_limit=2)
-        assert begin("a", claimed(), definition, SLOT + 3 * MINUTE + 1).slot == slot
+        assert decide_claim("a", claimed(), definition, SLOT + 3 * MINUTE + 1).slot == slot
 
     @pytest.mark.parametrize(
         "fields",
@@ -98,13 +98,13 @@ class TestBegin:
     )
     def test_only_an_occurrence_on_its_grid_misfires(self, fields: dict[str, object]) -> None:
         definition = replace(EVERY_MINUTE, misfire="skip")
-        assert begin("a", claimed(**fields), definition, SLOT + 3 * MINUTE).slot == SLOT
+        assert decide_claim("a", claimed(**fields), definition, SLOT + 3 * MINUTE).slot == SLOT
 
     def test_a_skipped_misfire_waits_for_its_jitter(self) -> None:
         definition = replace(EVERY_MINUTE, misfire="skip", jitter=MINUTE - 1)
         late = next(name for name in map(str, range(100)) if definition.delay(name, SLOT) > 1000)
         header = claimed(due=SLOT + definition.delay(late, SLOT))
-        start = begin(late, header, definition, SLOT + 3 * MINUTE + 1)
+        start = decide_claim(late, header, definition, SLOT + 3 * MINUTE + 1)
         assert start.slot == SLOT + 3 * MINUTE
         assert start.outcome is not None
         assert (start.outcome.end, start.outcome.due) == (End.RELEASED, start.due)
@@ -113,19 +113,19 @@ class TestBegin:
 
 class TestSettle:
     def test_nothing_follows_a_one_off_task(self) -> None:
-        assert is_over(claimed(), ONCE, Outcome(End.DONE))
+        assert nothing_follows(claimed(), ONCE, Outcome(End.DONE))
         settlement = settle(live(ONCE), Outcome(End.DONE), NOW, 0)
-        assert (settlement.header, settlement.what) == (None, "done")
+        assert (settlement.header, settlement.event) == (None, "done")
 
     def test_the_next_occurrence_follows_on_the_grid(self) -> None:
-        assert not is_over(claimed(), EVERY_MINUTE, Outcome(End.DONE))
+        assert not nothing_follows(claimed(), EVERY_MINUTE, Outcome(End.DONE))
         header = settle(live(EVERY_MINUTE), Outcome(End.DONE), NOW, 0).header
         assert header == Header(SCHEDULED, SLOT + MINUTE, "r1", slot=SLOT + MINUTE)
 
     def test_a_failure_is_repeated_with_its_error(self) -> None:
         settlement = settle(live(ONCE), Outcome(End.FAILED, "boom"), NOW, 0)
         assert settlement.header == Header(RETRYING, NOW + 10_000, "r1", slot=SLOT, attempt=1)
-        assert settlement.what == "retry"
+        assert settlement.event == "retry"
         assert decode_body(settlement.body) == replace(ONCE, error="boom")
 
     def test_a_handler_may_choose_the_pause(self) -> None:
@@ -140,7 +140,7 @@ class TestSettle:
 
     def test_the_last_failure_is_a_dead_letter_and_the_grid_goes_on(self) -> None:
         settlement = settle(live(EVERY_MINUTE, attempt=2), Outcome(End.FAILED, "boom"), NOW, 0)
-        assert settlement.what == "dead"
+        assert settlement.event == "dead"
         assert decode_body(settlement.dead).error == "boom"
         assert settlement.header is not None
         assert settlement.header.due == SLOT + MINUTE
@@ -155,7 +155,7 @@ class TestSettle:
         assert decode_body(settlement.body).error is None
 
     def test_what_cannot_be_read_is_put_back_as_it_is(self) -> None:
-        settlement = settle(live(ONCE, strikes=2), Outcome(End.UNREAD, delay=2000), NOW, 0)
+        settlement = settle(live(ONCE, strikes=2), Outcome(End.UNREADABLE, delay=2000), NOW, 0)
         assert settlement.header == claimed(state=RETRYING, token=0, strikes=2, due=NOW + 2000)
         assert settlement.body == b""
 
@@ -251,4 +251,4 @@ class TestWhatFollows:
         ],
     )
     def test_what_replaces_the_outcome_of_a_run(self, fields: dict[str, object], recurs: bool, replaces: bool) -> None:
-        assert supersedes(claimed(**fields), SLOT, recurs) is replaces
+        assert change_wins(claimed(**fields), SLOT, recurs) is replaces

@@ -1,4 +1,4 @@
-"""Every shape that a task may have passes a strict type checker, as the README promises."""
+"""Every shape that a task may have, and every option by its name, passes a strict type checker; wrong ones do not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from interval_scheduler.core.definition import prepare
+from interval_scheduler.core.preparation import prepare
 
 ROOT = Path(__file__).parents[2]
 USER = """
@@ -121,6 +121,38 @@ def assign(scheduler: Scheduler) -> None:
 """
 
 
+OPTIONS = """
+from datetime import timedelta
+from typing import Any
+
+from interval_scheduler import AsyncScheduler, Options, Scheduler, StorageOptions
+from interval_scheduler.doctor import diagnose
+
+settings: dict[str, Any] = {"namespace": "shop"}
+Scheduler()
+Scheduler("redis://a", namespace="shop", concurrency=5, lease_seconds=timedelta(seconds=5), partitions=8)
+Scheduler(["redis://a", {"url": "redis://b", "name": "b"}], master_index=1, check_tasks_every_seconds=1)
+Scheduler({"namespace": "shop", "storage": {"instances": ["redis://a"]}}, max_payload_bytes=1000)
+Scheduler(Options(StorageOptions(["redis://a"])), evicting_servers="refuse", task_interval_seconds=0.5)
+Scheduler(instances=["redis://a"], reconnect_interval_seconds=2.5)
+Scheduler(storage={"instances": "redis://a"})
+Scheduler(**settings)
+AsyncScheduler("redis://a", namespace="shop")
+diagnose("redis://a", namespace="shop")
+"""
+MISSPELT = """
+from interval_scheduler import AsyncScheduler, Scheduler
+from interval_scheduler.doctor import diagnose
+
+Scheduler(name_space="shop")
+AsyncScheduler("redis://a", lease=5)
+diagnose(name_space="shop")
+Scheduler(concurrency="5")
+Scheduler(evicting_servers="ignore")
+Scheduler(3)
+"""
+
+
 def check(path: Path, text: str) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("mypy")
     path.joinpath("user.py").write_text(text)
@@ -145,6 +177,19 @@ def test_the_checker_sees_the_types_of_the_package(tmp_path: Path) -> None:
     result = check(tmp_path, WRONG)
     assert result.returncode == 1
     assert 'incompatible type "str"; expected "Task"' in result.stdout
+
+
+def test_every_option_by_its_name_passes_a_strict_checker(tmp_path: Path) -> None:
+    result = check(tmp_path, OPTIONS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_misspelt_and_mistyped_options_are_seen_by_the_checker(tmp_path: Path) -> None:
+    lines = check(tmp_path, MISSPELT).stdout.splitlines()
+    wrong = [number for number, line in enumerate(MISSPELT.splitlines(), 1) if line.endswith(")")]
+    assert len(wrong) == 6
+    for number in wrong:
+        assert any(line.startswith(f"user.py:{number}: error:") for line in lines), lines
 
 
 def test_every_shape_of_a_task_can_be_prepared(tmp_path: Path) -> None:

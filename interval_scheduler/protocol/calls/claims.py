@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...core.settlement import GONE, Settlement
+from ...core.settlement import NOTHING_FOLLOWS, Settlement
 from ..commands import (
     ABSENT,
     MOVED,
@@ -148,7 +148,7 @@ def settle(
     """Reports the ends of runs, with what follows each of them."""
     args: list[Argument] = [lease_ms]
     for run, settlement in zip(runs, settlements, strict=True):
-        if settlement is GONE:
+        if settlement is NOTHING_FOLLOWS:
             args += (run.raw_id, run.raw_header, b"")
             continue
         new = b"" if settlement.header is None else settlement.header.encode()

@@ -1,0 +1,188 @@
+"""Tasks made ready to be written: every member checked, and encoded as the assign script takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ..model.errors import InvalidTask
+from ..model.retry import Retry
+from ..model.schedule import Cron, parse_interval
+from ..model.task import Task
+from ..model.times import YEAR_MS, parse_duration, parse_execute_on
+from ..support.text import short_repr
+from .codec import encode_payload
+from .definition import Definition, encode_body
+from .schedule import next_slot
+
+MAX_ID_BYTES = 1024
+_ID_FIX = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
+
+# A plain tuple and no class: many are made. A tuple of texts and bytes is made in a fraction of the time, and the
+# garbage collector stops looking at it soon.
+Prepared = tuple[bytes, str, int | str, bytes]
+"""A task ready to be written, as the assign script takes it: id, slot, jitter in ms ("" for none), body."""
+
+
+def encode_id(task_id: object, owner: str) -> bytes:
+    """The id as it is stored.
+
+    Raises:
+        InvalidTask: for what cannot be an id.
+    """
+    if not isinstance(task_id, str):
+        raise InvalidTask(owner, "id", f"must be a str, not {type(task_id).__name__}", _ID_FIX)
+    try:
+        raw = task_id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTask(owner, "id", f"is not valid unicode ({error})", _ID_FIX) from error
+    if not 0 < len(raw) <= MAX_ID_BYTES:
+        raise InvalidTask(owner, "id", f"is {len(raw)} bytes long" if raw else "is empty", _ID_FIX)
+    return raw
+
+
+def task_id_of(task: object, owner: str | None = None) -> bytes:
+    """The id of a `Task`, or an id that was given as text, as it is stored.
+
+    Raises:
+        InvalidTask: for anything that is neither.
+    """
+    if isinstance(task, Task):
+        owner = type(task).__name__
+        return encode_id(_member(task, "id", owner), owner)
+    if isinstance(task, type) and issubclass(task, Task):
+        raise _not_a_task(task)
+    return encode_id(task, owner or "task")
+
+
+def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> Prepared:
+    """Checks a task whole and encodes it.
+
+    `now_ms()` is the time of the task's instance as far as known; only a Cron without ``execute_on`` asks for it.
+
+    Raises:
+        InvalidTask: naming class, member, rule and fix.
+    """
+    if not isinstance(task, Task):
+        raise _not_a_task(task)
+    owner = type(task).__name__
+    try:
+        task_id, execute_on = task.id, task.execute_on  # type: ignore[attr-defined]
+        interval, retry, timeout = task.reschedule_interval, task.retry, task.timeout  # type: ignore[attr-defined]
+        misfire, limit = task.misfire, task.misfire_limit  # type: ignore[attr-defined]
+        delivery, jitter = task.delivery, task.jitter  # type: ignore[attr-defined]
+    except AttributeError:
+        for name in _MEMBERS:
+            _member(task, name, owner)  # raises for the first one that is missing
+        raise
+    raw_id = encode_id(task_id, owner)
+    (an_interval, a_retry, a_timeout, a_misfire, a_limit, a_delivery, a_jitter), recipe = _newest
+    # One after the other: comparing two tuples would call __eq__, and take longer.
+    same = interval is an_interval and retry is a_retry and timeout is a_timeout and misfire is a_misfire
+    if not (same and limit is a_limit and delivery is a_delivery and jitter is a_jitter):
+        recipe = _another_recipe(owner, (interval, retry, timeout, misfire, limit, delivery, jitter))
+    slot = parse_execute_on(execute_on, owner)
+    definition = recipe.definition
+    if slot is not None:
+        when = f"={slot}"
+    elif isinstance(definition.schedule, Cron):
+        slot = next_slot(definition.schedule, now_ms())
+        when = f"~{slot}"
+    else:
+        when = "~"
+    delay: int | str = ""
+    if definition.jitter:
+        delay = definition.delay(raw_id.decode(), now_ms() if slot is None else slot) or ""
+    payload = encode_payload(task.serialize(), owner, max_payload_bytes)
+    return raw_id, when, delay, recipe.head + payload + recipe.tail
+
+
+@dataclass(slots=True, eq=False)
+class _Recipe:
+    """What tasks share that differ only in id, first due time and payload.
+
+    `head` and `tail` are the bytes of the body before and after the payload.
+    """
+
+    definition: Definition
+    head: bytes
+    tail: bytes
+
+
+_MEMBERS = (
+    "id",
+    "execute_on",
+    "reschedule_interval",
+    "retry",
+    "timeout",
+    "misfire",
+    "misfire_limit",
+    "delivery",
+    "jitter",
+)
+
+
+def _another_recipe(owner: str, kind: tuple[Any, ...]) -> _Recipe:
+    """The recipe for tasks whose members from `reschedule_interval` on are `kind`. It becomes the newest one."""
+    global _newest
+    try:
+        recipe = _recipe(owner, *kind)
+    except TypeError:  # a value that cannot be hashed is not valid: without the cache, the error names the member
+        return _recipe.__wrapped__(owner, *kind)
+    _newest = kind, recipe
+    return recipe
+
+
+# Nearly always the same for all tasks of a class: checking and encoding once makes assigning in bulk twice as fast.
+# Typed, because True and 1.0 equal 1, and not all of them are allowed.
+@lru_cache(maxsize=1024, typed=True)
+def _recipe(
+    owner: str, interval: Any, retry: Any, timeout: Any, misfire: Any, limit: Any, delivery: Any, jitter: Any
+) -> _Recipe:
+    schedule = parse_interval(interval, owner)
+    if not isinstance(retry, Retry):
+        raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
+    misfire = _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
+    delivery = _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
+    if type(limit) is not int or not 1 <= limit <= 1000:
+        raise InvalidTask(owner, "misfire_limit", f"is {short_repr(limit)}", "use an int from 1 to 1,000")
+    definition = Definition(
+        None,
+        schedule,
+        retry,
+        None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=YEAR_MS),
+        misfire,
+        limit,
+        delivery,
+        parse_duration(jitter, owner, "jitter", maximum_ms=YEAR_MS),
+    )
+    body = encode_body(b"", definition)
+    return _Recipe(definition, body[:1], body[1:])
+
+
+# Members and recipe of the newest task. Comparing with these first takes a third of the time of a look into the cache.
+_newest: tuple[tuple[Any, ...], _Recipe] = ((object(),) * 7, _Recipe(Definition(None), b"", b""))
+
+
+def _not_a_task(given: object) -> InvalidTask:
+    """The error for what was given instead of a task."""
+    if isinstance(given, type) and issubclass(given, Task):
+        return InvalidTask(given.__name__, "", "is a class", f"pass an instance, {given.__name__}(...)")
+    fix = "subclass interval_scheduler.Task and pass an instance"
+    return InvalidTask(type(given).__name__, "task", "is not a Task", fix)
+
+
+def _member(task: Task, name: str, owner: str) -> Any:
+    try:
+        return getattr(task, name)
+    except AttributeError as error:
+        raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error
+
+
+def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> Any:
+    """The allowed word itself, because `value` may be a member of an enum that equals it; msgpack refuses enums."""
+    if value not in allowed:
+        raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use one of {', '.join(map(repr, allowed))}")
+    return allowed[allowed.index(value)]
