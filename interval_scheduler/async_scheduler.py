@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import signal
 import sys
@@ -20,6 +19,7 @@ from .model.task import Task
 from .protocol.operation import Operation, drive_async
 
 if TYPE_CHECKING:
+    import asyncio
     from typing import Unpack
 
     from .model.options import OptionFields, OptionsGiven
@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from .worker.worker import Confirm
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _coroutine_function(function: F) -> F:
-    """Marks what gives something like a coroutine: frameworks would call it in a thread, and drop what it gives."""
+def _import_asyncio() -> None:
+    """Imports asyncio, with the first scheduler: that takes longer than importing everything of this package."""
+    global asyncio
+    import asyncio
+
+
+def _mark_as_coroutine_function(function: Any) -> None:
+    """Marks a function that returns an awaitable. Otherwise frameworks call it in a thread and drop what it returns."""
     if sys.version_info >= (3, 12):
-        return inspect.markcoroutinefunction(function)
-    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-    return function
+        inspect.markcoroutinefunction(function)
+    else:
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
 
 
 class AsyncScheduler(BaseScheduler):
@@ -74,6 +79,8 @@ class AsyncScheduler(BaseScheduler):
             InvalidOptions: naming every wrong field, and what is allowed.
         """
         super().__init__(options, logger, runtime=runtime, **fields)
+        _import_asyncio()
+        _mark_as_coroutine_function(AsyncScheduler.assign_task)
         from .transport.aio import AsyncTransport
         from .transport.batching import Batcher
 
@@ -173,13 +180,13 @@ class AsyncScheduler(BaseScheduler):
             self._stopped.set()
 
         handled = []
-        # Elsewhere signals do not come, and `stop_task_execute` ends the wait.
+        # In other threads there are no signals: only `stop_task_execute` ends the wait.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 try:
                     loop.add_signal_handler(number, stop)
                 except NotImplementedError:
-                    break  # how an event loop says that it has no signals, as on Windows
+                    break  # this event loop has no signals, as on Windows
                 handled.append(number)
         try:
             await self._stopped.wait()
@@ -195,7 +202,6 @@ class AsyncScheduler(BaseScheduler):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    @_coroutine_function
     def assign_task(self, task: Task, if_version: str | None = None) -> Coroutine[Any, Any, bool]:
         """Schedules a task, in one atomic step. True: the task is new; False: it existed and was updated.
 
@@ -217,7 +223,7 @@ class AsyncScheduler(BaseScheduler):
             PartitionUnavailable: its instance cannot be reached; repeating is safe.
         """
         operations, loop = self._engine.operations, self._loop
-        # In another thread it may be made for this loop, and given to it afterwards.
+        # Another thread may call this and give the coroutine to the loop afterwards.
         if loop is None or asyncio._get_running_loop() is not loop:
             return self._assign_task(task, if_version)
         if operations is not None and self._accepting and if_version is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
+from .model.errors import AlreadyExecuting, LockNotAcquired
 from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
@@ -21,10 +20,10 @@ from .protocol.operation import Operation, drive
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from .loop_thread import LoopThread
     from .model.options import OptionFields, OptionsGiven
     from .protocol.audit import Audit
     from .protocol.tasks import Operations
-    from .support.log import Log
     from .support.runtime import Runtime
     from .worker.handlers import Handler
     from .worker.worker import Confirm
@@ -69,7 +68,7 @@ class Scheduler(BaseScheduler):
         from .transport.blocking import BlockingTransport
 
         self._transport = BlockingTransport(self._engine.endpoints)
-        self._loop: _LoopThread | None = None
+        self._loop: LoopThread | None = None
         self._joining = threading.Lock()
         self._closing = threading.Lock()
         self._stopped = threading.Event()
@@ -173,11 +172,11 @@ class Scheduler(BaseScheduler):
             for number in (signal.SIGTERM, signal.SIGINT):
                 previous[number] = signal.signal(number, stop)
         try:
-            # The timeout only lets the main thread run its signal handlers on every platform.
+            # The timeout only lets the main thread run its signal handlers, which some platforms need.
             while not self._stopped.wait(1.0):
                 continue
         finally:
-            # A second signal does what it did before: it does not wait for handlers.
+            # From here on a second signal does what it did before this method.
             for handled, handler in previous.items():
                 signal.signal(handled, handler)
         if signalled.is_set():
@@ -436,51 +435,12 @@ class Scheduler(BaseScheduler):
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         self._notice_fork()
         if self._loop is None:
-            self._loop = _LoopThread(self._engine.log)
+            from .loop_thread import LoopThread  # imported here: importing asyncio takes longer than all of ours
+
+            self._loop = LoopThread(self._engine.log)
         return self._loop.run(coroutine)
 
     def _notice_fork(self) -> None:
         if self._loop is not None and self._loop.pid != os.getpid():
             self._loop = None
             self._engine.forked()
-
-
-class _LoopThread:
-    """An event loop in a daemon thread."""
-
-    def __init__(self, log: Log) -> None:
-        self.pid = os.getpid()
-        self._log = log
-        self._loop = asyncio.new_event_loop()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="interval-scheduler", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._closing:
-            try:
-                self._loop.run_forever()
-            except (
-                BaseException
-            ) as error:  # a task that a handler started called sys.exit: that ends neither us nor others
-                self._log.write("error", "a task of a handler tried to end the process", error=repr(error))
-
-    def call(self, function: Callable[..., object], *args: object) -> None:
-        """Calls a function there, and does not wait."""
-        self._loop.call_soon_threadsafe(function, *args)
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine there, and waits for it here."""
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise SchedulerError(
-                "this was called on the scheduler's own event loop (in a coroutine handler or a callback), which would "
-                "wait for itself: call it from another thread, for example by asyncio.to_thread()."
-            )
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        self._closing = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

@@ -21,7 +21,7 @@ LAYERS = [
     "transport",
     "servers",
     "worker",
-    "engine",
+    "engine loop_thread",
     "base",
     "scheduler async_scheduler",
     "doctor",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,12 @@ def test_the_core_needs_only_what_it_should() -> None:
 def test_every_public_name_exists() -> None:
     for name in interval_scheduler.__all__:
         assert getattr(interval_scheduler, name) is not None
+
+
+def test_importing_the_schedulers_loads_neither_an_event_loop_nor_tls() -> None:
+    code = "import sys; from interval_scheduler import AsyncScheduler, Scheduler, Task; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not set(result.stdout.split()) & {"asyncio", "ssl", "logging", "socket", "urllib.parse", "zoneinfo"}
 
 
 def test_every_script_is_used() -> None:
