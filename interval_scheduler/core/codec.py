@@ -14,6 +14,7 @@ from ..model.errors import CorruptRecord, InvalidTask, PayloadTooLarge
 
 # Packers that are free: making one allocates 256 KiB, and two threads must not use the same one at once.
 _packers: list[Any] = []
+_NIL = b"\xc0"
 _RULE = "holds something msgpack cannot carry exactly"
 _FIX = (
     "use only None, bool, int within 64 bits, float, str, bytes, list and dict (a tuple would come back as a list: "
@@ -73,3 +74,21 @@ def join_body(payload: bytes, *rest: object) -> bytes:
         fields.pop()
     # An array of up to 15 entries starts with one byte, 0x90 + length: the payload need not be encoded twice.
     return bytes((0x91 + len(fields),)) + payload + b"".join(map(pack, fields))
+
+
+def replace_error(body: bytes, error: str | None) -> bytes:
+    """A stored body with another error. Payload, schedule and options are not decoded: their bytes stay."""
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=0)
+    unpacker.feed(body)
+    count = unpacker.read_array_header()
+    start = unpacker.tell()
+    fields: list[bytes] = []
+    for _ in range(min(count, 3)):
+        unpacker.skip()
+        fields.append(body[start : unpacker.tell()])
+        start = unpacker.tell()
+    if error is not None:
+        fields += [_NIL] * (3 - len(fields)) + [pack(error)]
+    while len(fields) > 1 and fields[-1] == _NIL:
+        fields.pop()
+    return bytes((0x90 + len(fields),)) + b"".join(fields)

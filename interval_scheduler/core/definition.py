@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 from ..model.errors import CorruptRecord
 from ..model.retry import Retry
 from ..model.schedule import Cron, Interval, Schedule
 from ..model.task import Delivery, Misfire
-from .codec import join_body, pack, unpack
+from ..model.times import YEAR_MS
+from ..support.text import short_repr, type_with_article
+from .codec import join_body, pack, replace_error, unpack
 from .schedule import jitter_ms, next_slot
 
 
@@ -35,6 +38,8 @@ class Definition:
     delivery: Delivery = "at_least_once"
     jitter: int = 0
     error: str | None = None
+    body: bytes = field(default=b"", compare=False, repr=False)
+    """What was read. What is written again are these bytes, whatever became of the decoded payload meanwhile."""
 
     def delay(self, task_id: str, slot: int) -> int:
         """How much later than `slot` this id is due, in ms: stable, and never past the following slot."""
@@ -43,6 +48,9 @@ class Definition:
         gap = self.jitter + 1 if self.schedule is None else next_slot(self.schedule, slot) - slot
         return jitter_ms(task_id, self.jitter, gap)
 
+
+MAX_MISFIRES = 1000
+"""Most missed occurrences that ``misfire="all"`` can make up for."""
 
 _DEFAULTS = Definition(None)
 UNREADABLE = Definition(None)
@@ -59,7 +67,10 @@ _OPTIONS = tuple(
         ("j", "jitter"),
     )
 )
-_SHORT = frozenset(short for short, _, _ in _OPTIONS)
+_NAMES = {short: name for short, name, _ in _OPTIONS}
+_MAY_BE_IGNORED = "_"
+"""An option whose name begins so may be left alone by a version that does not know it: it is carried on. Every other
+unknown one says that a newer version must handle the task."""
 
 
 def encode_body(payload: bytes, definition: Definition) -> bytes:
@@ -78,8 +89,10 @@ def encode_body(payload: bytes, definition: Definition) -> bytes:
 
 
 def with_error(definition: Definition, error: str | None) -> bytes:
-    """The body of a definition, with another newest error."""
-    return encode_body(pack(definition.payload), replace(definition, error=error))
+    """The body of a definition, with another newest error. The rest of it are the bytes that were read."""
+    if not definition.body:
+        return encode_body(pack(definition.payload), replace(definition, error=error))
+    return replace_error(definition.body, error)
 
 
 def decode_body(body: bytes) -> Definition:
@@ -92,28 +105,61 @@ def decode_body(body: bytes) -> Definition:
     if not isinstance(fields, list) or not 1 <= len(fields) <= 4:
         raise CorruptRecord("a stored body has a form that this version does not know; nothing was changed")
     if len(fields) == 1:
-        return Definition(fields[0])
+        return Definition(fields[0], body=body)
     try:
         if len(fields) == 2:
-            return Definition(fields[0], _decode_schedule(fields[1]))
-        fields += [None] * (4 - len(fields))
-        payload, schedule, options, error = fields
-        if options and not _SHORT.issuperset(options):
-            # An unknown option would be lost when the body is written again.
-            unknown = sorted(map(str, set(options) - _SHORT))
-            raise CorruptRecord(f"a stored body has options that this version does not know: {', '.join(unknown)}")
-        given = {name: options[short] for short, name, _ in _OPTIONS if short in options} if options else {}
-        if "retry" in given:
-            given["retry"] = Retry.from_values(given["retry"])
-        return Definition(payload, _decode_schedule(schedule), error=error, **given)
-    except (TypeError, ValueError, LookupError) as problem:
+            return Definition(fields[0], _decode_schedule(fields[1]), body=body)
+        payload, schedule, options, error = (*fields, None)[:4]
+        if error is not None and not isinstance(error, str):
+            raise CorruptRecord(f"a stored error is {type_with_article(error)}; nothing was changed")
+        return Definition(payload, _decode_schedule(schedule), error=error, body=body, **_decode_options(options))
+    except (TypeError, ValueError, LookupError, ArithmeticError) as problem:
         raise CorruptRecord(f"a stored body cannot be read ({problem}); nothing was changed") from problem
 
 
 def _decode_schedule(schedule: Any) -> Schedule | None:
     if schedule is None:
         return None
-    return _interval(schedule) if isinstance(schedule, int) else _cron(schedule[0], schedule[1])
+    if isinstance(schedule, int):
+        return _interval(schedule)
+    if not isinstance(schedule, list) or len(schedule) != 2:
+        raise CorruptRecord("a stored schedule has a form that this version does not know; nothing was changed")
+    return _cron(*schedule)
+
+
+def _decode_options(options: Any) -> dict[str, Any]:
+    """Options by their names in a `Definition`, checked as they were when they were written."""
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise CorruptRecord(f"the stored options are {type_with_article(options)}; nothing was changed")
+    given = {}
+    for short, value in options.items():
+        name = _NAMES.get(short)
+        if name is None:
+            if isinstance(short, str) and short.startswith(_MAY_BE_IGNORED):
+                continue
+            raise CorruptRecord(f"a stored body has an option that this version does not know: {short_repr(short)}")
+        if name == "retry":
+            value = Retry.from_values(value)
+        elif not _ALLOWED[name](value):
+            raise CorruptRecord(f"the stored {name} is {short_repr(value)}; nothing was changed")
+        given[name] = value
+    return given
+
+
+def _is_duration(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= YEAR_MS
+
+
+_ALLOWED: dict[str, Callable[[Any], bool]] = {
+    "timeout": _is_duration(1),
+    "misfire": lambda value: value in get_args(Misfire),
+    "misfire_limit": lambda value: type(value) is int and 1 <= value <= MAX_MISFIRES,
+    "delivery": lambda value: value in get_args(Delivery),
+    "jitter": _is_duration(0),
+}
+"""What each option may be, as `preparation` checks it."""
 
 
 _interval = lru_cache(maxsize=1024, typed=True)(Interval)

@@ -14,7 +14,7 @@ from ..model.task import Task
 from ..model.times import YEAR_MS, parse_duration, parse_execute_on
 from ..support.text import short_repr
 from .codec import encode_payload
-from .definition import Definition, encode_body
+from .definition import MAX_MISFIRES, Definition, encode_body
 from .schedule import next_slot
 
 MAX_ID_BYTES = 1024
@@ -146,7 +146,7 @@ def _recipe(
         raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
     misfire = _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
     delivery = _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
-    if type(limit) is not int or not 1 <= limit <= 1000:
+    if type(limit) is not int or not 1 <= limit <= MAX_MISFIRES:
         raise InvalidTask(owner, "misfire_limit", f"is {short_repr(limit)}", "use an int from 1 to 1,000")
     definition = Definition(
         None,

@@ -7,6 +7,7 @@ format in Lua; a test holds the two together.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from ..model.errors import CorruptRecord
@@ -47,6 +48,8 @@ class Header:
     - ">ms": the pending occurrence was moved to this time (``reschedule_task``);
     - "ms" in an extra run: when the pending occurrence is due, which the extra run came before;
     - "": nothing was asked for."""
+    rest: str = ""
+    """The fields of a newer version, which are carried on."""
 
     @property
     def grid(self) -> int:
@@ -56,9 +59,9 @@ class Header:
     def encode(self) -> bytes:
         head = f"{self.state}{self.due},{self.revision}"
         slot = "" if self.slot < 0 or self.slot == self.due else self.slot
-        if not (self.token or slot != "" or self.attempt or self.strikes or self.flags or self.follow):
+        if not (self.token or slot != "" or self.attempt or self.strikes or self.flags or self.follow or self.rest):
             return head.encode()
-        fields = (self.token or "", slot, self.attempt or "", self.strikes or "", self.flags, self.follow)
+        fields = (self.token or "", slot, self.attempt or "", self.strikes or "", self.flags, self.follow, self.rest)
         return f"{head},{','.join(map(str, fields))}".rstrip(",").encode()
 
     def moved(self, **changes: object) -> Header:
@@ -72,26 +75,36 @@ def parse_header(raw: bytes) -> Header:
     Raises:
         CorruptRecord: where this version cannot read it.
     """
-    try:
-        fields = raw.decode().split(",")
-        if len(fields) == 3:
-            # A first run on its grid: nearly all records.
-            return Header(fields[0][0], int(fields[0][1:]), fields[1], int(fields[2] or 0))
-        fields += [""] * (8 - len(fields))
-        head, revision, token, slot, attempt, strikes, flags, follow = fields
-        return Header(
-            head[0],
-            int(head[1:]),
-            revision,
-            int(token or 0),
-            int(slot or -1),
-            int(attempt or 0),
-            int(strikes or 0),
-            flags,
-            follow,
-        )
-    except (ValueError, IndexError) as problem:
-        raise CorruptRecord(f"a stored header cannot be read ({problem}); nothing was changed") from problem
+    found = _HEADER.fullmatch(raw)
+    if found is None:
+        raise CorruptRecord(f"a stored header cannot be read ({raw[:80]!r}); it was not changed")
+    state, due, revision, token, slot, attempt, strikes, flags, follow, rest = found.groups()
+    if slot is None:  # the first run of a task on its grid, as nearly all are
+        return Header(state.decode(), int(due), revision.decode(), int(token or 0))
+    header = Header(
+        state.decode(),
+        int(due),
+        revision.decode(),
+        int(token or 0),
+        int(slot or -1),
+        int(attempt or 0),
+        int(strikes or 0),
+        (flags or b"").decode(),
+        (follow or b"").decode(),
+        (rest or b"").decode(),
+    )
+    if (EXTRA in header.flags) != header.follow.isdecimal():
+        raise CorruptRecord(f"a stored header contradicts itself ({raw[:80]!r}); it was not changed")
+    return header
+
+
+# Every field is bounded, and none can hold the comma that ends it: so it is read in one pass, without going back.
+# `lua/lib/record.lua` reads the same. What follows the known fields belongs to a newer version, and is carried on.
+_HEADER = re.compile(
+    rb"([swr])(\d{1,15}),([!-+\--~]{1,64})"  # state and due, revision
+    rb"(?:,(\d{0,16})(?:,(\d{0,15})(?:,(\d{0,9})(?:,(\d{0,9})"  # token, slot, attempt, strikes
+    rb"(?:,([a-z]{0,16})(?:,([=~>]?\d{1,15}|)(?:,([ -~]{0,300}))?)?)?)?)?)?)?"  # flags, follow, the rest
+)
 
 
 def split_record(record: bytes) -> tuple[bytes, bytes]:

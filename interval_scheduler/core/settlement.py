@@ -183,6 +183,15 @@ def settle(live: LiveRun, outcome: Outcome, now: int, random: float) -> Settleme
     header, definition = live.header, live.definition
     if live.was_recurring and definition.schedule is not None and _is_plain_success(header, outcome):
         return Settlement(_scheduled_at(live, _next_slot(live, definition.schedule)), _body_without_error(definition))
+    settlement = _settle_otherwise(live, outcome, now, random)
+    if header.rest and settlement.header is not None:
+        settlement.header.rest = header.rest
+    return settlement
+
+
+def _settle_otherwise(live: LiveRun, outcome: Outcome, now: int, random: float) -> Settlement:
+    """`settle` for all but the plain success of a recurring task."""
+    header, definition = live.header, live.definition
     if outcome.end is End.UNREADABLE:
         due = max(header.due, now + outcome.delay)
         return Settlement(header.moved(state=RETRYING, token=0, slot=header.grid, due=due))
@@ -208,6 +217,14 @@ def settle(live: LiveRun, outcome: Outcome, now: int, random: float) -> Settleme
     if RUN_NOW in header.flags:
         following = _extra_run_first(following, header, now)
     return Settlement(following, b"" if following is None else _body_without_error(definition), dead)
+
+
+def given_up(live: LiveRun, error: str) -> Settlement:
+    """The settlement of a run after which nothing can be decided: the task ends as a dead letter."""
+    try:
+        return Settlement(None, dead=with_error(live.definition, error))
+    except Exception:  # its body is damaged too: the record stays, for a repair or another version
+        return Settlement(live.header.moved(state=RETRYING, token=0, slot=live.header.grid))
 
 
 def change_wins(header: Header, slot: int, recurs: bool) -> bool:
@@ -281,7 +298,7 @@ def _body_without_error(definition: Definition) -> bytes:
 def _scheduled_at(live: LiveRun, slot: int) -> Header:
     """The header of the occurrence of `slot`, due after its jitter."""
     due = slot + live.definition.delay(live.task_id, slot)
-    return Header(SCHEDULED, due, live.header.revision, 0, slot)
+    return Header(SCHEDULED, due, live.header.revision, 0, slot, 0, 0, "", "", live.header.rest)
 
 
 def _extra_run_first(following: Header | None, header: Header, now: int) -> Header:

@@ -70,4 +70,4 @@ class Events:
             except BaseException as error:  # SystemExit too: a callback must not end the worker that calls it
                 if isinstance(error, KeyboardInterrupt):
                     raise
-                self._log.write("error", "an event callback failed", event_name=event, error=repr(error))
+                self._log.write("error", "an event callback failed", event_name=event, error=short_repr(error, 500))

@@ -29,6 +29,8 @@ class ScheduledTask:
     last_error: str | None = None
     version: str = ""
     """Changes when the task is assigned, moved, replaced or asked to run now; not by its runs. "" of a dead letter."""
+    problem: str = ""
+    """Why this version cannot read what is stored of the task; the other fields but `id` are then as far as known."""
 
     def __repr__(self) -> str:
         return repr_of(
@@ -59,6 +61,8 @@ class DeadTask:
     """How many occurrences of this id became dead letters."""
     first: datetime
     last: datetime
+    problem: str = ""
+    """Why this version cannot read what is stored of it; the other fields but `id` are then as far as known."""
 
     def __repr__(self) -> str:
         times = f"{self.count} times, last " if self.count > 1 else ""

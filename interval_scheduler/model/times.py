@@ -94,5 +94,5 @@ def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:
 
 
 def to_datetime(milliseconds: int) -> datetime:
-    """An aware datetime in UTC."""
-    return EPOCH + timedelta(milliseconds=milliseconds)
+    """An aware datetime in UTC; the nearest one where the calendar of datetime ends."""
+    return EPOCH + timedelta(milliseconds=max(0, min(milliseconds, MAX_MS)))

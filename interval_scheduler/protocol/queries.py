@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ..core.definition import Definition, decode_body
+from ..core.definition import UNREADABLE, Definition, decode_body
 from ..core.preparation import task_id_of
-from ..core.record import RETRYING, RUNNING, Header, parse_header, split_record
-from ..model.errors import InvalidTask, PartitionUnavailable
+from ..core.record import RETRYING, RUNNING, SCHEDULED, Header, parse_header, split_record
+from ..model.errors import CorruptRecord, InvalidTask, PartitionUnavailable
 from ..model.results import DeadTask, PartitionStats, ScheduledTask, State, Stats
 from ..model.schedule import Cron, Interval
 from ..model.times import parse_duration, to_datetime
@@ -19,6 +20,10 @@ from .operation import NamespaceOperations, Operation
 
 PAGE = 200
 """Tasks that are read from a partition at a time."""
+_DEAD_HEADER = re.compile(rb"(\d{1,9}),(\d{1,15}),(\d{1,15})")
+"""The header of a dead letter: how often, first and last time in ms."""
+_UNKNOWN = Header(SCHEDULED, 0, "")
+"""Stands for a header that cannot be read."""
 
 
 class Queries(NamespaceOperations):
@@ -174,13 +179,20 @@ def _partition_stats(partition: Partition, found: calls.Count) -> PartitionStats
 
 def _scheduled_task(task_id: bytes, record: bytes, now: float) -> ScheduledTask:
     raw, body = split_record(record)
-    header, definition = parse_header(raw), decode_body(body)
+    header, problem = _UNKNOWN, ""
+    definition = UNREADABLE
+    try:
+        header = parse_header(raw)
+        definition = decode_body(body)
+    except CorruptRecord as error:
+        # The others are told all the same, and this one so that it can be found.
+        problem = str(error)
     state: State = "scheduled"
     if header.state == RUNNING:
         state = "running"
     elif header.state == RETRYING:
         state = "retrying"
-    return _task_view(task_id, header, definition, state, now)
+    return _task_view(task_id, header, definition, state, now, problem)
 
 
 def _interval(definition: Definition) -> timedelta | Cron | None:
@@ -188,9 +200,11 @@ def _interval(definition: Definition) -> timedelta | Cron | None:
     return timedelta(milliseconds=schedule.milliseconds) if isinstance(schedule, Interval) else schedule
 
 
-def _task_view(task_id: bytes, header: Header, definition: Definition, state: State, now: float) -> ScheduledTask:
+def _task_view(
+    task_id: bytes, header: Header, definition: Definition, state: State, now: float, problem: str
+) -> ScheduledTask:
     return ScheduledTask(
-        task_id.decode(),
+        _name(task_id),
         definition.payload,
         to_datetime(header.due),
         max(0.0, (header.due - now) / 1000),
@@ -199,25 +213,28 @@ def _task_view(task_id: bytes, header: Header, definition: Definition, state: St
         header.attempt + 1,
         definition.error,
         header.revision,
+        problem,
     )
 
 
 def _dead_task(task_id: bytes, record: bytes) -> DeadTask:
-    head, body = split_record(record)
-    count, first, last = map(int, head.split(b","))
-    definition = decode_body(body)
+    count, first, last, definition, problem = _dead_letter(record)
     return DeadTask(
-        task_id.decode(), definition.payload, definition.error or "", count, to_datetime(first), to_datetime(last)
+        _name(task_id),
+        definition.payload,
+        definition.error or "",
+        count,
+        to_datetime(first),
+        to_datetime(last),
+        problem,
     )
 
 
 def _dead_as_task(task_id: bytes, record: bytes) -> ScheduledTask:
-    head, body = split_record(record)
-    last = int(head.split(b",")[2])
-    definition = decode_body(body)
+    _, _, last, definition, problem = _dead_letter(record)
     attempts = (definition.retry.max_retries or 0) + 1
     return ScheduledTask(
-        task_id.decode(),
+        _name(task_id),
         definition.payload,
         to_datetime(last),
         0.0,
@@ -225,4 +242,23 @@ def _dead_as_task(task_id: bytes, record: bytes) -> ScheduledTask:
         "dead",
         attempts,
         definition.error,
+        problem=problem,
     )
+
+
+def _dead_letter(record: bytes) -> tuple[int, int, int, Definition, str]:
+    """Count, first and last time in ms and definition of a dead letter, and why it cannot be read, if it cannot."""
+    head, body = split_record(record)
+    found = _DEAD_HEADER.fullmatch(head)
+    count, first, last = (1, 0, 0) if found is None else map(int, found.groups())
+    try:
+        definition = decode_body(body)
+    except CorruptRecord as error:
+        return count, first, last, UNREADABLE, str(error)
+    problem = "" if found is not None else f"a stored dead letter cannot be read ({head[:80]!r}); it was not changed"
+    return count, first, last, definition, problem
+
+
+def _name(task_id: bytes) -> str:
+    """An id as text, also one that is not valid UTF-8."""
+    return task_id.decode("utf-8", "backslashreplace")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any
+
+from .text import short_repr
 
 
 class Log:
@@ -22,11 +25,11 @@ class Log:
 
         `exc_info` may be an exception, whose traceback structlog and the standard library then show.
         """
-        logger = _default_logger() if self._logger is None else self._logger
-        method = getattr(logger, level, None)
-        if method is None:
-            return
         try:
+            logger = _default_logger() if self._logger is None else self._logger
+            method = getattr(logger, level, None)
+            if method is None:
+                return
             if fields.get("exc_info") is None:
                 fields.pop("exc_info", None)
             if hasattr(logger, "bind"):
@@ -38,8 +41,9 @@ class Log:
         except BaseException as error:  # a user's logger, or an error's own text, may do anything
             if isinstance(error, KeyboardInterrupt):
                 raise
-            # There is nowhere else to complain.
-            logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
+            # There is nowhere else to complain; and who listens there may raise too.
+            with contextlib.suppress(Exception):
+                logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
 
 
 def _default_logger() -> Any:
@@ -48,8 +52,10 @@ def _default_logger() -> Any:
 
     if structlog.is_configured():
         return structlog.stdlib.get_logger("interval_scheduler")
+    if sys.stderr is None:
+        return None  # a program without a console: pythonw, or a service
     render = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(),
+        colors=bool(getattr(sys.stderr, "isatty", bool)()),
         # The other ways show the variables of each frame too: pages, and whatever secrets are in them.
         exception_formatter=structlog.dev.plain_traceback,
     )
@@ -60,4 +66,6 @@ def _default_logger() -> Any:
 
 
 def _text(message: str, fields: dict[str, object]) -> str:
-    return " ".join([message, *(f"{name}={value!r}" for name, value in fields.items() if name != "exc_info")])
+    return " ".join(
+        [message, *(f"{name}={short_repr(value, 2000)}" for name, value in fields.items() if name != "exc_info")]
+    )

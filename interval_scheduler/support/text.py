@@ -9,10 +9,28 @@ LONGEST_REPR = 180
 def short_repr(value: object, longest: int = 80) -> str:
     """The repr of a value, cut to `longest` characters. A repr that fails is replaced by the type."""
     try:
-        text = repr(value)
+        text = str.__str__(repr(value))
     except Exception:  # an int of thousands of digits, a repr of the application that raises
         return f"<{type(value).__name__} without a repr>"
     return text if len(text) <= longest else f"{text[: longest - 3]}…"
+
+
+def error_text(error: BaseException, longest: int = 2000) -> str:
+    """The type and the message of an error, as text of bounded length that is valid Unicode.
+
+    An error of the application may do anything when it is asked for its message.
+    """
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:  # its __str__ or __format__ may raise anything
+        text = type(error).__name__
+    return valid_text(text, longest)
+
+
+def valid_text(text: str, longest: int = 2000) -> str:
+    """A text without what UTF-8 cannot carry, cut to `longest` characters."""
+    # By the methods of str itself: `text` may be of a subclass, whose own may do anything.
+    return str.encode(text, "utf-8", "replace").decode()[:longest]
 
 
 def repr_of(owner: object, *parts: str) -> str:

@@ -33,8 +33,8 @@ class Claims:
         self._host = host
         self._confirmed_by_hand = confirmed_by_hand
         self._runs: set[Run] = set()
-        self._tell = RunEvents(context.events, context.log)
-        self.handler_begins = self._tell.start
+        self.tell = RunEvents(context.events, context.log)
+        self.handler_begins = self.tell.start
         """A handler is about to begin. Called in its thread, where it has one."""
         self.runner = make_runner(handler, self, threads=context.runtime.threads)
         self.settlers: dict[str, Settler] = {}
@@ -82,14 +82,15 @@ class Claims:
         try:
             header = parse_header(raw)
         except CorruptRecord as error:
-            self._tell.unreadable(task_id, error)
+            self.tell.unreadable(task_id, error)
             return None
-        name = task_id.decode()
         try:
+            name = task_id.decode()
             definition = decode_body(body)
             decision = decide_claim(name, header, definition, now_ms)
-        except CorruptRecord as error:
-            self._tell.unreadable(task_id, error)
+        except Exception as error:  # whatever is wrong with one record, the others of its claim go on
+            self.tell.unreadable(task_id, error)
+            name = task_id.decode("utf-8", "backslashreplace")
             definition, decision = UNREADABLE, _put_back(header)
         run = Run(
             name,
@@ -138,7 +139,7 @@ class Claims:
         if outcome.end is End.DONE and run.successor is not None:
             outcome = replace(outcome, successor=run.successor)
         if outcome.end is End.FAILED:
-            self._tell.failure(run, outcome)
+            self.tell.failure(run, outcome)
         self.finish(run, outcome)
 
     def finish(self, run: Run, outcome: Outcome) -> None:
@@ -156,12 +157,12 @@ class Claims:
     def settle(self, run: Run, settlement: Settlement) -> None:
         """The end of a run was reported and accepted."""
         self._runs.discard(run)
-        self._tell.settlement(run, settlement)
+        self.tell.settlement(run, settlement)
 
     def refuse(self, run: Run) -> None:
         """The end of a run was refused, or need not be reported because its lease is lost."""
         self._runs.discard(run)
-        self._tell.refusal(run)
+        self.tell.refusal(run)
 
     def count_settled(self, count: int) -> None:
         """The ends of `count` runs were accepted or refused."""

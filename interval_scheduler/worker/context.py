@@ -13,6 +13,7 @@ from ..protocol.commands import Command, Reply
 from ..protocol.topology import Layout
 from ..support.log import Log
 from ..support.runtime import Runtime
+from ..support.text import error_text
 from ..transport.endpoint import LossDetector
 
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
@@ -65,7 +66,7 @@ class Context:
     def report(self, instance: str, error: Exception) -> None:
         """Tells that something failed on an instance. Whoever calls this tries it again."""
         if not isinstance(error, PartitionUnavailable):
-            self.log.write("error", "something failed and is tried again", instance=instance, error=repr(error))
+            self.log.write("error", "something failed and is tried again", instance=instance, error=error_text(error))
         self.events.emit("error", Event("error", {"error": error, "where": instance}))
 
     def report_from_thread(self, instance: str, error: Exception) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ..model.errors import InvalidOptions
+from ..support.text import short_repr
 
 Handler = Callable[[Any], Any]
 """A plain function or a coroutine function that takes one argument, the payload."""
@@ -20,17 +22,19 @@ def check_handler(handler: Any) -> None:
     """
     advice = "pass a function or a coroutine function that takes one argument, the payload"
     if not callable(handler):
-        raise InvalidOptions([f"handler is {handler!r}: {advice}"])
+        raise InvalidOptions([f"handler is {short_repr(handler)}: {advice}"])
     if _is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-        raise InvalidOptions([f"handler {handler!r} is a generator function, and its body would never run: {advice}"])
+        name = short_repr(handler)
+        raise InvalidOptions([f"handler {name} is a generator function, and its body would never run: {advice}"])
     try:
         signature = inspect.signature(handler)
-    except ValueError:
-        return  # some built-in functions have none
+    except Exception:  # some built-in functions have none, and proxies may raise anything
+        return
     try:
         signature.bind(None)
     except TypeError as error:
-        raise InvalidOptions([f"handler {handler!r} cannot be called with a payload ({error}): {advice}"]) from error
+        name = short_repr(handler)
+        raise InvalidOptions([f"handler {name} cannot be called with a payload ({error}): {advice}"]) from error
 
 
 def is_coroutine_function(handler: Any) -> bool:
@@ -38,12 +42,16 @@ def is_coroutine_function(handler: Any) -> bool:
     return _is_any(handler, inspect.iscoroutinefunction)
 
 
-def _is_any(handler: Any, *kinds: Callable[[Any], bool]) -> bool:
-    """Whether a function, the function inside a partial, or the ``__call__`` of an object is of one of these kinds."""
-    while hasattr(handler, "func"):  # functools.partial
+def _is_any(handler: Any, *sorts: Callable[[Any], bool]) -> bool:
+    """Whether a function, the function inside a partial, or the ``__call__`` of an object is of one of these sorts.
+
+    Only of real partials the function inside counts, and only the ``__call__`` of the class: decorators and proxies
+    may have any attribute, and mocks have all of them.
+    """
+    while isinstance(handler, functools.partial):
         handler = handler.func
-    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-    return any(kind(handler) or kind(call) for kind in kinds)
+    call = None if isinstance(handler, type) else getattr(type(handler), "__call__", None)  # noqa: B004
+    return any(sort(handler) or sort(call) for sort in sorts)
 
 
 def on_loop(handler: Handler) -> Handler:

@@ -55,13 +55,18 @@ class Hints:
         news = keys.workers(self._layout.namespace)
 
         def receive(channel: str, message: bytes) -> None:
-            first, _, second = message.partition(b" ")
             if channel == news:
                 self._roster.news()
-            elif second:
-                claimer.hint(int(first), float(second))
-            else:
-                claimer.hint(keys.partition_of_hint(channel), float(first))
+                return
+            first, _, second = message.partition(b" ")
+            try:
+                partition = int(first) if second else keys.partition_of_hint(channel)
+                due_ms = int(second or first)
+            except ValueError:
+                # Anybody may publish here. What is due is found without hints too.
+                self._context.log.write("debug", "a hint cannot be read", channel=channel, hint=message[:80])
+                return
+            claimer.hint(partition, due_ms)
 
         return receive
 

@@ -26,7 +26,7 @@ NEWS_SECONDS = 0.001
 """After news of a change, each worker waits up to this long per live worker before its next beat: so not all beat in
 the same moment, and workers that start together are seen together."""
 OTHERS_SECONDS = 1.0
-"""How much later each further one in line wakes."""
+"""How much later each further one in line wakes, up to `BEAT_SECONDS`: a list full of dead workers delays no run."""
 
 
 class Roster:
@@ -57,7 +57,7 @@ class Roster:
         rank = self.rank(partition)
         if rank == 0:
             return 0.0
-        return BACKUP_SECONDS if rank == 1 else OTHERS_SECONDS * (rank - 1)
+        return BACKUP_SECONDS if rank == 1 else min(OTHERS_SECONDS * (rank - 1), BEAT_SECONDS)
 
     def other(self) -> str | None:
         """Some other live worker."""
@@ -74,7 +74,8 @@ class Roster:
             pause = self._runtime.routine(BEAT_SECONDS) * self._runtime.random.uniform(0.8, 1)
             try:
                 if await self._hears_news(pause):
-                    await asyncio.sleep(NEWS_SECONDS * len(self._members) * self._runtime.random.random())
+                    spread = min(NEWS_SECONDS * len(self._members), BEAT_SECONDS / 3)
+                    await asyncio.sleep(spread * self._runtime.random.random())
                     self._news.clear()
                 await self.beat()
             except Exception as error:

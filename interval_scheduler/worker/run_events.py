@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..core.settlement import End, Outcome, Settlement
-from ..model.errors import CorruptRecord, HandlerVerdict
+from ..model.errors import HandlerVerdict
 from ..model.events import Event, Events
 from ..model.times import to_datetime
 from ..support.log import Log
+from ..support.text import error_text
 from .run import Run
 
 _UNTOLD = (End.RELEASED, End.UNREADABLE, End.UNCONFIRMED)
@@ -55,7 +56,13 @@ class RunEvents:
         details = {"id": run.task_id, "fencing_token": run.header.token}
         self._events.emit("lease-lost", Event("lease-lost", details))
 
-    def unreadable(self, task_id: bytes, error: CorruptRecord) -> None:
+    def unreadable(self, task_id: bytes, error: Exception) -> None:
         """A record cannot be read by this version. It is put back as it is, for a worker that can read it."""
-        self._log.write("error", "a task cannot be read here", id=task_id.decode(), error=str(error))
-        self._events.emit("error", Event("error", {"error": error, "where": task_id.decode()}))
+        name = task_id.decode("utf-8", "backslashreplace")
+        self._log.write("error", "a task cannot be read here", id=name, error=error_text(error))
+        self._events.emit("error", Event("error", {"error": error, "where": name}))
+
+    def undecided(self, run: Run, error: Exception) -> None:
+        """What follows a run could not be decided, because of what is stored of its task."""
+        self._log.write("error", "what follows a run cannot be decided", id=run.task_id, error=error_text(error))
+        self._events.emit("error", Event("error", {"error": error, "where": run.task_id}))

@@ -16,11 +16,15 @@ from typing import Any, Protocol
 
 from ..core.settlement import End, Outcome
 from ..model.errors import GiveUp, Postpone, RetryAfter
+from ..model.times import YEAR_MS, parse_duration
+from ..support.text import error_text, valid_text
 from .handlers import Handler, is_coroutine_function, on_loop
 from .run import Run, enter, leave
 
 _DONE = Outcome(End.DONE)
 _TOO_LATE = Outcome(End.RELEASED)
+_GROW_SECONDS = 0.2
+"""How long to wait before another thread is asked for, after the system gave none."""
 CANCELLED = Outcome(End.FAILED, "cancelled")
 """The asyncio task of the handler was cancelled, and not by the worker: perhaps by the handler itself."""
 
@@ -177,13 +181,26 @@ class ThreadRunners:
         self._reporting = False
         self._threads = 0
         self._busy = 0
+        self._growing = False
 
     def submit(self, run: Run) -> None:
         self._queue.put(run)
         self._busy += 1
-        if self._busy > self._threads:
+        if self._busy > self._threads and not self._growing:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Starts a thread for each run that waits for one. Where the system has none to give, tries again later."""
+        self._growing = False
+        while self._busy > self._threads:
+            name = f"interval-scheduler-handler-{self._threads + 1}"
+            try:
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            except RuntimeError:  # the limit of the system: the run waits, under its lease
+                self._growing = True
+                self._loop.call_later(_GROW_SECONDS, self._grow)
+                return
             self._threads += 1
-            threading.Thread(target=self._work, name=f"interval-scheduler-handler-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
         while (run := self._queue.get()) is not None:
@@ -254,28 +271,36 @@ async def _await(awaitable: Awaitable[Any]) -> None:
 
 
 def _verdict(error: BaseException) -> Outcome:
-    """The outcome of a run whose handler raised `error`."""
-    if isinstance(error, Postpone):
-        return Outcome(End.RELEASED, delay=max(1, round(error.seconds * 1000)))
+    """The outcome of a run whose handler raised `error`.
+
+    A subclass of a verdict may have left out its ``__init__``, or have a ``__str__`` that raises: what cannot be asked
+    for is left out, and a pause that is none is that of the retry policy.
+    """
     if isinstance(error, GiveUp):
-        return Outcome(End.ABANDONED, _bounded(str(error)), exception=error)
-    if isinstance(error, RetryAfter):
-        return Outcome(End.FAILED, _bounded(str(error)), exception=error, pause=round(error.seconds * 1000))
-    return Outcome(End.FAILED, describe(error), exception=error)
+        return Outcome(End.ABANDONED, _text(error), exception=error)
+    if isinstance(error, Postpone | RetryAfter):
+        pause = _milliseconds(error)
+        if isinstance(error, Postpone) and pause is not None:
+            return Outcome(End.RELEASED, delay=max(1, pause))
+        return Outcome(End.FAILED, _text(error), exception=error, pause=pause)
+    return Outcome(End.FAILED, error_text(error), exception=error)
+
+
+def _milliseconds(verdict: Postpone | RetryAfter) -> int | None:
+    """How long a verdict says to wait; None where it says nothing that can be meant."""
+    try:
+        return parse_duration(verdict.seconds, type(verdict).__name__, "seconds", maximum_ms=YEAR_MS)
+    except Exception:  # it may be missing, or a property that raises
+        return None
+
+
+def _text(verdict: BaseException) -> str:
+    """What a verdict says, or else what it is."""
+    try:
+        return valid_text(str(verdict))
+    except BaseException:  # its __str__ may raise anything
+        return type(verdict).__name__
 
 
 def _timeout_text(run: Run) -> str:
     return f"TimeoutError: ran longer than its timeout of {(run.definition.timeout or 0) / 1000:g} s"
-
-
-def describe(error: BaseException) -> str:
-    """The text of an error that is stored with the task, of bounded length."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except BaseException:  # its __str__ may raise anything
-        text = type(error).__name__
-    return _bounded(text)
-
-
-def _bounded(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()[:2000]

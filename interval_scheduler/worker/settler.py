@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core.record import RUNNING
-from ..core.settlement import NOTHING_FOLLOWS, Settlement, nothing_follows, settle
-from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
+from ..core.settlement import NOTHING_FOLLOWS, Settlement, given_up, nothing_follows, settle
+from ..model.errors import PartitionUnavailable, TopologyMismatch
 from ..protocol import calls
 from ..protocol.calls import ACCEPTED, CHANGED
 from ..protocol.commands import Command, Partition
 from ..protocol.operation import batches
 from ..protocol.settling import take_change
+from ..support.text import error_text
 from .backoff import Backoff
 from .context import Context
 from .run import Run
@@ -75,7 +76,7 @@ class Settler:
                 try:
                     again = await self._settle(batch)
                 except Exception as error:  # no error may lose the ends of runs
-                    self._context.log.write("error", "settling failed and is tried again", error=repr(error))
+                    self._context.log.write("error", "settling failed and is tried again", error=error_text(error))
                     again = batch
                 if again:
                     self._queue = again + self._queue
@@ -118,7 +119,11 @@ class Settler:
         assert run.outcome is not None
         if nothing_follows(run.header, run.definition, run.outcome):
             return NOTHING_FOLLOWS
-        return settle(run, run.outcome, now, self._context.runtime.random.random())
+        try:
+            return settle(run, run.outcome, now, self._context.runtime.random.random())
+        except Exception as error:  # what is stored of one task must not hold up the reports of the others
+            self._claims.tell.undecided(run, error)
+            return given_up(run, f"what follows a run cannot be decided: {error_text(error)}")
 
     def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], settled: calls.Settled) -> None:
         records = iter(settled.changed)
@@ -147,9 +152,8 @@ class Settler:
         assert run.outcome is not None
         try:
             run.outcome = take_change(run, run.outcome, record)
-        except CorruptRecord as error:
-            message = "a task was changed to something this version cannot read"
-            self._context.log.write("error", message, id=run.task_id, error=str(error))
+        except Exception as error:  # one record that cannot be read must not hold up the others
+            self._claims.tell.unreadable(run.raw_id, error)
             self._claims.refuse(run)
             return False
         self._queue.append(run)

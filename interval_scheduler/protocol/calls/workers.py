@@ -15,7 +15,7 @@ def workers(instance: str, namespace: str, now: str, worker: str, ttl_ms: int) -
 def read_workers(reply: Reply) -> list[str]:
     """The ids of all live workers."""
     _, *ids = require_available(reply)
-    return [worker.decode() for worker in ids]
+    return [worker.decode("utf-8", "replace") for worker in ids]
 
 
 def nudge(instance: str, namespace: str, worker: str, partition: int, due_ms: float) -> Command:
