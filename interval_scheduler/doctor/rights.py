@@ -25,6 +25,8 @@ HARMLESS_FORMS: Mapping[str, tuple[str, ...]] = {
     "HSET": ("KEY", "field", "value", "field"),
     "PEXPIRE": ("KEY", "1"),
     "SET": ("KEY", "value", "XX"),
+    "TYPE": ("KEY",),
+    "UNLINK": ("KEY",),
     "ZADD": ("KEY", "XX", "0", "member"),
     "ZCARD": ("KEY",),
     "ZCOUNT": ("KEY", "0", "0"),

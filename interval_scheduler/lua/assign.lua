@@ -59,8 +59,17 @@ for i = 1, #ids do
     gather(moment, due, id)
     if not earliest or moment < earliest then earliest = moment end
   else
-    local state, due, revision, token, old_slot, attempt, strikes, flags, follow = parse(found[i])
-    if revision == call_id .. '+' then
+    local state, due, revision, token, old_slot, attempt, strikes, flags, follow, _, rest = parse(found[i])
+    if not state then
+      -- A damaged record: it is due now with what is assigned, as a repair would have it.
+      answers[i] = 'u'
+      redis.call('ZREM', prefix .. 'retries', id)
+      redis.call('ZREM', prefix .. 'leases', id)
+      records[#records + 1] = id
+      records[#records + 1] = compose('s', text(now), call_id, '', '', '', '', '', '') .. ARGV[at + 3]
+      gather(now, text(now), id)
+      earliest = now
+    elseif revision == call_id .. '+' then
       answers[i] = 'c'
     elseif revision == call_id then
       answers[i] = 'u'
@@ -70,7 +79,7 @@ for i = 1, #ids do
       answers[i] = 'u'
       if state == 'r' and follow == '' and not string.find(flags, 'x', 1, true) then follow = form .. slot end
       records[#records + 1] = id
-      records[#records + 1] = compose(state, due, call_id, token, old_slot, attempt, strikes, flags, follow) .. ARGV[at + 3]
+      records[#records + 1] = compose(state, due, call_id, token, old_slot, attempt, strikes, flags, follow, rest) .. ARGV[at + 3]
     end
   end
 end

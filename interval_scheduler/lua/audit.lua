@@ -3,7 +3,7 @@
 -- KEYS[1] meta  HASH  partition; its other keys share the prefix
 -- ARGV[1] epoch  integer  epoch of the partition known to the caller
 -- ARGV[2] now  ms  test clock, or '' for the server's time
--- ARGV[3] part  text  'tasks', 'index', 'bucket:<ms>', 'retries', 'leases', 'dead-records' or 'dead'
+-- ARGV[3] part  text  'keys', 'tasks', 'index', 'bucket:<ms>', 'retries', 'leases', 'dead-records' or 'dead'
 -- ARGV[4] cursor  integer  '0', then what the step before returned
 -- ARGV[5] count  entries  about how many to check
 -- ARGV[6] repair  0 or 1
@@ -12,6 +12,7 @@
 -- Keeps: a record is the only copy of a task, so none is deleted: entries follow records. What cannot be read is due now.
 --! include partition
 --! include record
+--! include token
 --! include place
 --! include hint
 local part, repair = ARGV[3], ARGV[6] == '1'
@@ -49,13 +50,13 @@ local function check_task(id, record, sequence)
   local state, due, _, token = parse(record)
   local set, score = place_of(state, due)
   if not set then
-    local body = string.match(record, '\n(.*)$')
+    local body = body_of(record)
     if body and repair then
       withdraw(nil, nil, id)
       redis.call('HSET', prefix .. 'tasks', id, compose('s', text(now), 'repaired', '', '', '', '', '', '') .. body)
       put('s', text(now), id)
     end
-    problem('header', id, string.match(record, '^[^\n]*'), body and repair)
+    problem('header', id, string.match(string.sub(record, 1, 200), '^[^\n]*'), body and repair)
     return sequence
   end
   local found = redis.call('ZSCORE', prefix .. set, id)
@@ -97,12 +98,12 @@ local function check_bucket(name, found)
 end
 
 local function check_dead_letter(id, record)
-  local last = string.match(record, '^%d+,%d+,(%d+)\n')
+  local last = string.match(string.sub(record, 1, 64), '^%d+,%d+,(%d+)\n')
   if not last then
-    local body = string.match(record, '\n(.*)$')
+    local body = body_of(record)
     last = text(now)
     if body and repair then redis.call('HSET', prefix .. 'dead-records', id, '1,' .. last .. ',' .. last .. '\n' .. body) end
-    problem('header', id, string.match(record, '^[^\n]*'), body and repair)
+    problem('header', id, string.match(string.sub(record, 1, 200), '^[^\n]*'), body and repair)
   end
   if not redis.call('ZSCORE', prefix .. 'dead', id) then
     if repair then redis.call('ZADD', prefix .. 'dead', last, id) end
@@ -110,11 +111,35 @@ local function check_dead_letter(id, record)
   end
 end
 
+local types = {
+  tasks = 'hash', index = 'zset', retries = 'zset', leases = 'zset', dead = 'zset', ['dead-records'] = 'hash', sequence = 'string',
+}
+
+-- What follows from the records is dropped where it is of a wrong type, and made anew by the parts after this one.
+local function check_keys()
+  for name, expected in pairs(types) do
+    local found = redis.call('TYPE', prefix .. name).ok
+    if found ~= 'none' and found ~= expected then
+      local follows = repair and expected ~= 'hash'
+      if follows then redis.call('UNLINK', prefix .. name) end
+      problem('key', name, 'is of type ' .. found .. ', not ' .. expected, follows)
+    end
+  end
+  local sequence = redis.pcall('GET', prefix .. 'sequence')
+  if type(sequence) == 'string' and sequence ~= '0' and stored_token() == 0 then
+    if repair then redis.call('SET', prefix .. 'sequence', text(now_us)) end
+    problem('token', 'sequence', sequence, repair)
+  end
+end
+
 local cursor, entries
-if part == 'tasks' or part == 'dead-records' then
+if part == 'keys' then
+  cursor, entries = '0', {}
+  check_keys()
+elseif part == 'tasks' or part == 'dead-records' then
   cursor, entries = unpack(redis.call('HSCAN', prefix .. part, ARGV[4], 'COUNT', ARGV[5]))
   contents = entries
-  local sequence = tonumber(redis.call('GET', prefix .. 'sequence') or 0)
+  local sequence = stored_token()
   for i = 1, #entries, 2 do
     if part == 'tasks' then
       sequence = check_task(entries[i], entries[i + 1], sequence)

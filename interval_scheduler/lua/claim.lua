@@ -14,12 +14,13 @@
 --        memory is full: so it drains.
 --! include partition
 --! include record
+--! include token
 --! include next
 --! include hint
 -- The record with a new token. A run that lapsed gets a strike, or a failed attempt if it only was not confirmed in
 -- time. A damaged record stays as it is: the worker reports it, and a repair puts it right.
 local function struck(record, sequence)
-  local state, due, revision, _, slot, attempt, strikes, flags, follow, body = parse(record)
+  local state, due, revision, _, slot, attempt, strikes, flags, follow, body, rest = parse(record)
   if not state then return record end
   if state == 'r' and not string.find(flags, 'k', 1, true) then
     if string.find(flags, 'c', 1, true) then
@@ -30,7 +31,7 @@ local function struck(record, sequence)
       strikes = text((tonumber(strikes) or 0) + 1)
     end
   end
-  return compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+  return compose('r', due, revision, text(sequence), slot, attempt, strikes, flags, follow, rest) .. string.sub(record, body)
 end
 
 local limit, lease, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
@@ -54,7 +55,8 @@ if #lapsed > 0 then
 end
 local retries = redis.call('ZRANGEBYSCORE', prefix .. 'retries', '-inf', due_by, 'WITHSCORES', 'LIMIT', 0, limit - #ids)
 local r, offset, last = 1, 0, false
-while #ids < limit and not last do
+-- Every bucket that is not empty gives one task at least; what else is in a damaged index is not walked to its end.
+while #ids < limit and not last and offset < limit + 64 do
   local names = redis.call('ZRANGEBYSCORE', prefix .. 'index', '-inf', due_by, 'LIMIT', offset, 4)
   last = #names < 4
   offset = offset + #names
@@ -84,6 +86,8 @@ end
 local reply = {'ok', now_us, '', ''}
 local wrote = false
 if #ids > 0 then
+  -- Before anything is written, because it may be of a wrong type. A damaged one begins anew with the time.
+  local sequence = math.max(stored_token(), now_us)
   local found = redis.call('HMGET', prefix .. 'tasks', unpack(ids))
   local taken, bytes = {}, 0
   local count = 0
@@ -104,7 +108,6 @@ if #ids > 0 then
     end
   end
 
-  local sequence = math.max(tonumber(redis.call('GET', prefix .. 'sequence') or 0), now_us)
   local deadline = text(now + lease)
   local records, leases = {}, {}
   for i = 1, count do
@@ -114,7 +117,7 @@ if #ids > 0 then
       sequence = sequence + 1
       local claimed
       -- What waits for its first run on its grid, as nearly everything does, need not be taken apart.
-      local head, rest = string.match(record, '^s(%d+,[^,\n]*)()\n')
+      local head, rest = string.match(string.sub(record, 1, 64), '^s(%d+,[^,\n]*)()\n')
       if head then
         claimed = 'r' .. head .. ',' .. text(sequence) .. string.sub(record, rest)
       else

@@ -11,12 +11,12 @@
 --! include record
 local id = ARGV[3]
 local record = redis.call('HGET', prefix .. 'tasks', id)
-local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record or '')
+local state, due, revision, token, slot, attempt, strikes, flags, follow, body, rest = parse(record or '')
 if state ~= 'r' or token ~= ARGV[4] then return {'ok', now_us, 0} end
 local wrote = not string.find(flags, 'k', 1, true)
 if wrote then
   flags = flags .. 'k'
-  record = compose(state, due, revision, token, slot, attempt, strikes, flags, follow) .. string.sub(record, body)
+  record = compose(state, due, revision, token, slot, attempt, strikes, flags, follow, rest) .. string.sub(record, body)
   redis.call('ZREM', prefix .. 'leases', '')
   redis.call('HSET', prefix .. 'tasks', id, record)
 end

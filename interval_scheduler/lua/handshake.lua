@@ -8,8 +8,11 @@
 --        tokens never fall below one that a client has seen.
 local reply = {'ok'}
 for i = 1, #KEYS do
-  local meta = redis.call('HMGET', KEYS[i], 'epoch', 'writes', 'starts')
-  local writes, starts = meta[2] or '0', meta[3] or ''
+  -- What is damaged in one partition must not keep anybody from the others.
+  local meta = redis.pcall('HMGET', KEYS[i], 'epoch', 'writes', 'starts')
+  if meta.err then meta = {} end
+  local writes, starts = meta[2] or '0', string.sub(meta[3] or '', 1, 2000)
+  if #writes > 16 or not string.find(writes, '^%d+$') then writes = '0' end
   if not meta[1] then
     writes = ''
   else
@@ -21,7 +24,9 @@ for i = 1, #KEYS do
       redis.pcall('HSET', KEYS[i], 'starts', starts)
     end
     local sequence = string.sub(KEYS[i], 1, -5) .. 'sequence'
-    if tonumber(ARGV[i + 1]) > tonumber(redis.call('GET', sequence) or 0) then redis.pcall('SET', sequence, ARGV[i + 1]) end
+    local stored = redis.pcall('GET', sequence)
+    local token = type(stored) == 'string' and tonumber(stored) or 0
+    if not (tonumber(ARGV[i + 1]) <= token) then redis.pcall('SET', sequence, ARGV[i + 1]) end
   end
   reply[2 * i], reply[2 * i + 1] = writes, starts
 end

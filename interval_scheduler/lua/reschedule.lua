@@ -15,7 +15,8 @@
 local id = ARGV[4]
 local record = redis.call('HGET', prefix .. 'tasks', id)
 if not record then return {'ok', now_us, 0} end
-local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
+local state, due, revision, token, slot, attempt, strikes, flags, follow, body, rest = parse(record)
+if not state then return {'ok', now_us, 0} end -- a damaged record stays as it is
 if revision == ARGV[3] then return {'ok', now_us, 1} end
 local moment = tonumber(string.sub(ARGV[5], 2))
 if string.sub(ARGV[5], 1, 1) == '+' then moment = now + moment end
@@ -29,7 +30,7 @@ else
   if slot == '' then slot = due end
   due = time
 end
-redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow) .. string.sub(record, body))
+redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow, rest) .. string.sub(record, body))
 if due ~= old then
   move(state, old, due, id)
   announce(moment)

@@ -15,23 +15,23 @@
 local answers, revived = {}, false
 for i = 4, #ARGV, 3 do
   local id, time = ARGV[i], text(now)
-  if redis.call('HGET', prefix .. 'dead-records', id) ~= ARGV[i + 1] then
-    answers[#answers + 1] = 0
+  local record = redis.call('HGET', prefix .. 'tasks', id)
+  if redis.call('HGET', prefix .. 'dead-records', id) ~= ARGV[i + 1] or (record and not parse(record)) then
+    answers[#answers + 1] = 0 -- where the live record is damaged, the dead letter stays
   else
     answers[#answers + 1] = 1
-    local record = redis.call('HGET', prefix .. 'tasks', id)
     if not record then
       redis.call('HSET', prefix .. 'tasks', id, compose('s', time, ARGV[3], '', '', '', '', '', '') .. ARGV[i + 2])
       place('s', time, id)
       revived = true
     else
-      local state, due, _, token, slot, attempt, strikes, flags, follow, body = parse(record)
+      local state, due, _, token, slot, attempt, strikes, flags, follow, body, rest = parse(record)
       if state == 'r' then
         if not string.find(flags, 'n', 1, true) then flags = flags .. 'n' end
-        redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow) .. string.sub(record, body))
+        redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow, rest) .. string.sub(record, body))
       elseif state == 's' and tonumber(due) > now then
         if slot == '' then slot = due end
-        redis.call('HSET', prefix .. 'tasks', id, compose(state, time, ARGV[3], token, slot, attempt, strikes, flags .. 'x', due) .. string.sub(record, body))
+        redis.call('HSET', prefix .. 'tasks', id, compose(state, time, ARGV[3], token, slot, attempt, strikes, flags .. 'x', due, rest) .. string.sub(record, body))
         move(state, due, time, id)
         revived = true
       end

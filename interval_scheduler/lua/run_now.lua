@@ -15,7 +15,8 @@
 local id = ARGV[4]
 local record = redis.call('HGET', prefix .. 'tasks', id)
 if not record then return {'ok', now_us, 0} end
-local state, due, revision, token, slot, attempt, strikes, flags, follow, body = parse(record)
+local state, due, revision, token, slot, attempt, strikes, flags, follow, body, rest = parse(record)
+if not state then return {'ok', now_us, 0} end -- a damaged record stays as it is
 if revision == ARGV[3] or (state ~= 'r' and tonumber(due) <= now) then return {'ok', now_us, 1} end
 local old = due
 if state == 'r' then
@@ -28,7 +29,7 @@ else
   end
   due = text(now)
 end
-redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow) .. string.sub(record, body))
+redis.call('HSET', prefix .. 'tasks', id, compose(state, due, ARGV[3], token, slot, attempt, strikes, flags, follow, rest) .. string.sub(record, body))
 if due ~= old then
   move(state, old, due, id)
   announce(now)

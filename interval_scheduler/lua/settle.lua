@@ -80,7 +80,7 @@ if #leases > 0 then redis.call('ZADD', prefix .. 'leases', unpack(leases)) end
 for _, i in ipairs(buried) do
   -- One dead letter per id: the newest error, how often, first and last time.
   local old = redis.call('HGET', prefix .. 'dead-records', ids[i])
-  local count, first = string.match(old or '', '^(%d+),(%d+)')
+  local count, first = string.match(string.sub(old or '', 1, 64), '^(%d+),(%d+)')
   local head = text((tonumber(count) or 0) + 1) .. ',' .. (first or text(now)) .. ',' .. text(now) .. '\n'
   redis.call('HSET', prefix .. 'dead-records', ids[i], head .. dead[i])
   redis.call('ZADD', prefix .. 'dead', text(now), ids[i])

@@ -80,10 +80,11 @@ class PartitionUnavailable(SchedulerError):
     """A Redis instance cannot be reached or refuses commands. Only its own partitions are affected.
 
     `unknown_outcome` is true where a command was sent and no reply came: it may have been carried out. Assigning,
-    removing and rescheduling are safe to repeat in both cases.
+    removing and rescheduling are safe to repeat in both cases. `refused` is true where the server answered with an
+    error, so that it is this command that fails, and others may not.
     """
 
-    def __init__(self, instance: str, reason: str, *, unknown_outcome: bool = False) -> None:
+    def __init__(self, instance: str, reason: str, *, unknown_outcome: bool = False, refused: bool = False) -> None:
         outcome = (
             "the command was sent and may have been carried out; repeating it is safe"
             if unknown_outcome
@@ -93,6 +94,7 @@ class PartitionUnavailable(SchedulerError):
         self.instance = instance
         self.reason = reason
         self.unknown_outcome = unknown_outcome
+        self.refused = refused
 
 
 class UnsuitableServer(PartitionUnavailable):

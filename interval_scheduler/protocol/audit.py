@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..core.definition import decode_body
 from ..core.record import split_record
-from ..model.errors import CorruptRecord
+from ..model.errors import CorruptRecord, PartitionUnavailable
 from ..model.options import Options
 from ..support.runtime import Runtime
 from ..support.text import repr_of, short_repr
@@ -27,10 +27,11 @@ STEP = 200
 """Entries of one step: about a millisecond of server time."""
 AT_ONCE = 64
 """Partitions that are audited side by side."""
-_PARTS = (keys.TASKS, keys.INDEX, keys.RETRIES, keys.LEASES, keys.DEAD_RECORDS, keys.DEAD)
+_KEYS = "keys"
+_PARTS = (_KEYS, keys.TASKS, keys.INDEX, keys.RETRIES, keys.LEASES, keys.DEAD_RECORDS, keys.DEAD)
 _MAX_FOUND = 200
 """Most characters of what was found that a problem keeps."""
-ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead"]
+ProblemKind = Literal["header", "body", "home", "place", "entry", "index", "token", "dead", "key"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,13 +42,14 @@ class Problem:
     """``header``, ``body``: of a record that cannot be read. ``home``: a task in a partition that its id does not
     belong to. ``place``: a task that is not where its state says, so that nobody would run it. ``entry``: something
     listed as due, retrying or running that is not. ``index``: a bucket that would not be found. ``token``: a fencing
-    token above the sequence. ``dead``: a dead letter that is not listed, or listed and not there."""
+    token above the sequence. ``dead``: a dead letter that is not listed, or listed and not there. ``key``: a key of the
+    partition that cannot be read, such as one of a wrong type."""
     id: str
     partition: int
     instance: str
     found: str
     repaired: bool
-    """Whether `repair` has repaired it. It leaves ``body`` and ``home`` alone."""
+    """Whether `repair` has repaired it. It leaves ``body`` and ``home`` alone, and a ``key`` that holds records."""
 
     def __repr__(self) -> str:
         place = f"partition {self.partition} on {short_repr(self.instance, 30)}"
@@ -89,7 +91,12 @@ def audit(
             calls.audit(one.partition, now, *one.step, STEP, repair=repair, lease_ms=options.lease_ms) for one in active
         ]
         for one, reply in zip(active, (yield steps), strict=True):
-            one.learn(calls.read_audit(one.partition, reply))
+            try:
+                one.learn(calls.read_audit(one.partition, reply))
+            except PartitionUnavailable as error:
+                if not error.refused:
+                    raise
+                one.skip(error.reason)  # damage of one key must not hide that of the others
         done += [one for one in active if one.is_done]
         active = [one for one in active if not one.is_done]
         if progress is not None:
@@ -119,6 +126,11 @@ class _Audit:
     @property
     def step(self) -> tuple[str, str]:
         return self._parts[0], self._cursor
+
+    def skip(self, reason: str) -> None:
+        """The server cannot work on this part."""
+        self._add("key", self._parts.popleft().encode(), reason, False)
+        self._cursor = "0"
 
     def learn(self, audited: calls.Audited) -> None:
         """Takes what the step found."""

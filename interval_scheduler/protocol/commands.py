@@ -17,10 +17,11 @@ Argument = bytes | str | int
 Reply = Any
 """What a script returned (a list, its status first), or the PartitionUnavailable that stands in its place."""
 
-OK, MOVED, ABSENT = b"ok", b"moved", b"absent"
+OK, MOVED, ABSENT, DAMAGED = b"ok", b"moved", b"absent", b"damaged"
 """How a reply begins. A script that has written begins with the number of writes to the partition in the place of
-`OK`. The other two refuse the call: the partition has another epoch, or it is not there. Nothing was written then."""
-REFUSALS = (MOVED, ABSENT)
+`OK`. The others refuse the call: the partition has another epoch, or is not there, or one of its keys is damaged.
+Nothing was written then."""
+REFUSALS = (MOVED, ABSENT, DAMAGED)
 
 
 # Not frozen: every call makes one, and that would take three times as long. Nobody changes one.
@@ -92,12 +93,15 @@ def require_done(partition: Partition, reply: Reply) -> list[Any]:
     """The reply of a script that works on one partition.
 
     Raises:
-        PartitionUnavailable: where there is none.
+        PartitionUnavailable: where there is none, or a key of the partition is damaged.
         TopologyMismatch: where the partition is not there.
     """
     if isinstance(reply, PartitionUnavailable):
         raise reply
     if reply[0] in REFUSALS:
+        if reply[0] == DAMAGED:
+            reason = f"the meta key of partition {partition.number} is damaged (its bucket width): restore it"
+            raise PartitionUnavailable(partition.instance, reason, refused=True)
         what = "has moved" if reply[0] == MOVED else "is gone: its data was lost, or belongs to another server"
         raise TopologyMismatch(
             f"partition {partition.number} on instance {partition.instance!r} {what}. Nothing was written; "

@@ -32,11 +32,15 @@ class Queries(NamespaceOperations):
     def peek_task(self, task: object) -> Operation[ScheduledTask | None]:
         task_id = task_id_of(task)
         found = yield from self._peek(task_id)
+        if not (found.record or found.dead_letter):
+            return None
         if found.record:
-            return _scheduled_task(task_id, found.record, found.now_us / 1000)
-        if found.dead_letter:
-            return _dead_as_task(task_id, found.dead_letter)
-        return None
+            task = _scheduled_task(task_id, found.record, found.now_us / 1000)
+        else:
+            task = _dead_as_task(task_id, found.dead_letter)
+        if task.problem:
+            raise CorruptRecord(f"task {task.id!r}: {task.problem}")
+        return task
 
     def is_scheduled(self, task: object) -> Operation[bool]:
         """Whether a live task of this id exists: waiting, running or retrying."""

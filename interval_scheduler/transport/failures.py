@@ -19,6 +19,6 @@ def transport_closed(instance: str, *, sent: bool) -> PartitionUnavailable:
 
 def command_refused(instance: str, error: Exception) -> PartitionUnavailable:
     """The server answered a command with an error. Scripts check before they write, so nothing was written."""
-    failure = PartitionUnavailable(instance, str(error))
+    failure = PartitionUnavailable(instance, str(error), refused=True)
     failure.__cause__ = error
     return failure

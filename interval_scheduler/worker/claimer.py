@@ -28,6 +28,8 @@ LEAST_TASKS = 2
 GROWTH = 8
 CLAIM_BYTES = 2 * 1024 * 1024
 _NUDGE_SECONDS = 0.05
+_POSTPONE_MS = 1000.0
+"""How long a partition whose claim failed is left alone: it may be damaged, and must not be in the way of others."""
 _LAST_CLAIM_SECONDS = 12.0
 """How long a stop waits for the claim that is under way: longer than the transport waits, its repetition included."""
 
@@ -51,6 +53,7 @@ class Claimer:
         self._times = DueTimes(self._partitions, roster)
         # What to reserve for partitions that had more to give than was asked for.
         self._appetite: dict[int, int] = {}
+        self._refusals: dict[int, bytes] = {}
         self._next_look = 0.0
         self._nudged: dict[int, float] = {}
         self._sleeper: asyncio.Future[None] | None = None
@@ -141,11 +144,16 @@ class Claimer:
         pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))
         self._next_look = now + pause * self._runtime.random.uniform(0.8, 1)
         for partition, times in zip(partitions, look.partitions, strict=True):
-            if times.refusal:
-                self._context.log.write(
-                    "error", "a partition is gone", instance=self.instance, partition=partition.number
-                )
+            self._note_refusal(partition.number, times.refusal)
             self._times.learn(partition.number, times.due, times.lapse)
+
+    def _note_refusal(self, number: int, refusal: bytes) -> None:
+        """Tells once that a partition cannot be used, and why: it moved, is absent (its data was lost), or damaged."""
+        if refusal != self._refusals.get(number, b""):
+            self._refusals[number] = refusal
+            if refusal:
+                details = {"instance": self.instance, "partition": number, "reason": refusal.decode()}
+                self._context.log.write("error", "a partition cannot be used", **details)
 
     def _now_ms(self) -> float:
         """The time by the clock of the server, as far as it is known."""
@@ -190,15 +198,21 @@ class Claimer:
             self._claiming.set_result(None)
             self._claiming = None
         received = self._runtime.monotonic()
-        failure: Exception | None = None
+        lost: PartitionUnavailable | None = None
         for (number, limit), reply in zip(chosen, replies, strict=True):
             try:
-                failure = self._take(number, limit, reply, sent, received) or failure
+                failure = self._take(number, limit, reply, sent, received)
             except Exception as error:  # the slots and the tasks of the other partitions must not be lost
                 failure = error
+            if isinstance(failure, PartitionUnavailable) and not failure.refused:
+                lost = failure
+            elif failure is not None:
+                # It is this partition that fails: it is asked again later, and the others go on.
+                self._times.postpone(number, self._now_ms() + _POSTPONE_MS)
+                self._context.report(self.instance, failure)
         self._behind = len(chosen) < len(ready) or bool(self._appetite)
-        if failure is not None:
-            raise failure
+        if lost is not None:
+            raise lost
 
     def _requests(self, chosen: Sequence[tuple[int, int]]) -> list[Command]:
         """The calls that claim from partitions, each with its number of slots."""
@@ -243,7 +257,7 @@ class Claimer:
         except TopologyMismatch:
             self._slots.give_back(limit)
             self._times.forget(number)
-            return PartitionUnavailable(self.instance, f"partition {number} is not there")
+            return PartitionUnavailable(self.instance, f"partition {number} is not there", refused=True)
         count = claimed.count
         now_ms = claimed.now_us // 1000
         self.server.learn(claimed.now_us, sent, received)

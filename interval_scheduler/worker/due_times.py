@@ -27,6 +27,7 @@ class DueTimes:
         self._hinted: dict[int, float] = {}
         # Partitions whose lapsed runs are all suspects. They have to wait until the suspect that is running has ended.
         self._blocked: set[int] = set()
+        self._postponed: dict[int, float] = {}
 
     def hint(self, partition: int, due_ms: float) -> bool:
         """Something in `partition` is due at `due_ms`. Returns whether that is sooner than what was known."""
@@ -55,6 +56,11 @@ class DueTimes:
             self._due[partition] = hinted
         self._update(partition)
 
+    def postpone(self, partition: int, until_ms: float) -> None:
+        """Nothing is claimed from a partition before that time."""
+        self._postponed[partition] = until_ms
+        self._update(partition)
+
     def forget(self, partition: int) -> None:
         """The partition is not on its server."""
         self._due.pop(partition, None)
@@ -65,7 +71,10 @@ class DueTimes:
         """Takes over what became known of a partition, or of this worker's rank for it."""
         time = min(self._due.get(partition, NEVER), self._lapse.get(partition, NEVER))
         if time < NEVER:
-            self._claim[partition] = time + 1000 * self._roster.delay(partition)
+            time += 1000 * self._roster.delay(partition)
+            if self._postponed:
+                time = max(time, self._postponed.get(partition, 0.0))
+            self._claim[partition] = time
         else:
             self._claim.pop(partition, None)
 
@@ -86,6 +95,7 @@ class DueTimes:
     def unblock(self, partition: int) -> None:
         """A claim is sent, which will tell whether the partition still has to wait."""
         self._blocked.discard(partition)
+        self._postponed.pop(partition, None)
 
     # -- when to claim -----------------------------------------------------------------------------------------------
 

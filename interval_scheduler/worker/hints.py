@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..model.times import MAX_MS
 from ..protocol import keys
 from ..servers.monitor import Monitor
 from .claimer import Claimer
@@ -62,6 +63,8 @@ class Hints:
             try:
                 partition = int(first) if second else keys.partition_of_hint(channel)
                 due_ms = int(second or first)
+                if not 0 <= due_ms <= MAX_MS:
+                    raise ValueError("no time")
             except ValueError:
                 # Anybody may publish here. What is due is found without hints too.
                 self._context.log.write("debug", "a hint cannot be read", channel=channel, hint=message[:80])

@@ -13,7 +13,7 @@ from interval_scheduler.protocol.scripts import all_scripts
 LUA = Path(__file__).parents[2] / "interval_scheduler" / "lua"
 SOURCES = {path.stem: path.read_text() for path in LUA.rglob("*.lua")}
 # What stands behind `prefix ..` where it is computed: the sets of an audit, which are named in the same file.
-COMPUTED = {"set", "part"}
+COMPUTED = {"set", "part", "name"}
 
 
 def test_the_keys_and_the_channel_of_a_partition_are_those_of_the_scripts() -> None:
@@ -28,7 +28,7 @@ def test_the_keys_and_the_channel_of_a_partition_are_those_of_the_scripts() -> N
 def test_the_computed_sets_of_an_audit_are_keys() -> None:
     named = set(re.findall(r"(?:part ==|set ==|return) '([\w:-]+)'", SOURCES["audit"]))
     assert named
-    assert named <= {*keys.PARTITION_KEYS, keys.BUCKET}
+    assert named <= {*keys.PARTITION_KEYS, keys.BUCKET, "keys"}
 
 
 def test_scripts_cut_the_name_of_the_meta_key_off() -> None:

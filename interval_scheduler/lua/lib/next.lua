@@ -3,9 +3,14 @@
 -- due of the earliest waiting task, deadline of the earliest lease ('' where there is none)
 local function next_times(prefix)
   local due = ''
-  while true do
-    local bucket = redis.call('ZRANGE', prefix .. 'index', 0, 0)[1]
-    if not bucket then break end
+  for _ = 1, 16 do
+    local bucket, start = unpack(redis.call('ZRANGE', prefix .. 'index', 0, 0, 'WITHSCORES'))
+    if not bucket then
+      due = ''
+      break
+    end
+    -- If only empty buckets are found, the next call goes on with the following ones.
+    due = start
     local head = redis.call('ZRANGE', prefix .. 'bucket:' .. bucket, 0, 0, 'WITHSCORES')
     if head[2] then
       due = head[2]

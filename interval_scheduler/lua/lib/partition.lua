@@ -5,6 +5,7 @@ if meta[1] ~= ARGV[1] then
   return {meta[1] and 'moved' or 'absent'}
 end
 local width = tonumber(meta[2])
+if not (width and width >= 1 and width < 1e12) then return {'damaged'} end
 local now_us
 if ARGV[2] == '' then
   local time = redis.call('TIME')
@@ -17,7 +18,13 @@ local now = math.floor(now_us / 1000)
 -- The reply of a script that has written: it begins with how many times the partition was written to. A server that
 -- comes back with a smaller number than it has told has lost writes.
 local function written(reply)
-  reply[1] = redis.call('HINCRBY', KEYS[1], 'writes', 1)
+  local count = redis.pcall('HINCRBY', KEYS[1], 'writes', 1)
+  if type(count) ~= 'number' then
+    -- It is no number, or the largest one: what was written before this must be told all the same.
+    redis.call('HSET', KEYS[1], 'writes', '1')
+    count = 1
+  end
+  reply[1] = count
   return reply
 end
 

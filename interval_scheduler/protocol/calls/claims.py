@@ -12,8 +12,7 @@ from typing import Protocol
 
 from ...core.settlement import NOTHING_FOLLOWS, Settlement
 from ..commands import (
-    ABSENT,
-    MOVED,
+    REFUSALS,
     Argument,
     Command,
     Partition,
@@ -35,7 +34,7 @@ _WITH_BODY = b"+"
 @dataclass(slots=True)
 class NextTimes:
     """When something can be claimed from a partition, in ms: the earliest due time, and the earliest end of a lease.
-    None where there is nothing. `refusal` is `MOVED` or `ABSENT` where the partition is not there."""
+    None where there is nothing. `refusal` says why, where it cannot be used: moved, absent or damaged."""
 
     due: float | None
     lapse: float | None
@@ -60,7 +59,7 @@ def look(partitions: Sequence[Partition], now: str, *, forgets: bool = False) ->
 def read_look(reply: Reply) -> Look:
     _, now_us, *times = require_available(reply)
     found = [
-        NextTimes(None, None, due) if due in (MOVED, ABSENT) else NextTimes(_ms(due), _ms(lapse))
+        NextTimes(None, None, due) if due in REFUSALS else NextTimes(_ms(due), _ms(lapse))
         for due, lapse in zip(times[::2], times[1::2], strict=True)
     ]
     return Look(now_us, found)

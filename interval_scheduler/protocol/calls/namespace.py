@@ -86,5 +86,6 @@ def read_handshake(reply: Reply) -> list[tuple[int | None, list[tuple[str, int]]
 
 
 def _starts(starts: bytes) -> list[tuple[str, int]]:
-    found = [start.rpartition(":") for start in starts.decode().split()]
-    return [(run_id, int(writes)) for run_id, _, writes in found]
+    found = [start.rpartition(":") for start in starts.decode("utf-8", "replace").split()]
+    # One that is damaged tells nothing.
+    return [(run_id, int(writes)) for run_id, _, writes in found if writes.isdecimal() and len(writes) <= 16]
