@@ -1,6 +1,6 @@
 """Measures everything, or some of it: ``python -m benchmarks --only B2,B4 --quick --repetitions 3``.
 
-Prints every figure as it comes, writes the JSON to --output and, with --readme, the table into README.md.
+Prints every figure as it comes, writes them to --output and, with --pages, makes README.md and RESULTS.md again.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ import time
 from pathlib import Path
 
 from .bench import Bench
-from .figures import Missing, Question, Table, shown
+from .figures import Missing, Table, shown
 from .machine import machine
 from .processes import Failed, describe
+from .question import Question
 from .questions.register import QUESTIONS
-from .report import as_json, as_markdown, write_between_markers
+from .report import RESULTS, all_tables, as_json, measured_on, write_pages
 from .subjects import Subject, installed_peers
-
-HERE = Path(__file__).parent
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     questions = _chosen(arguments.only)
     peers = [] if arguments.peers == "none" else _peers(arguments.peers)
-    bench, table = Bench(arguments.quick, peers, int(arguments.largest), arguments.repetitions), Table()
+    repetitions = arguments.repetitions
+    asks_peers = repetitions if arguments.peer_repetitions is None else arguments.peer_repetitions
+    bench = Bench(arguments.quick, peers, int(arguments.largest), repetitions, peer_repetitions=asks_peers)
+    table = Table()
     begin = time.monotonic()
     # Servers and workers are stopped on the way out, however it ends.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     text = ""
     try:
-        for repetition in range(arguments.repetitions):
+        for repetition in range(repetitions):
             bench.repetition = repetition
             for question in questions:
                 _measure(bench, question, table)
@@ -45,10 +47,11 @@ def main() -> int:
                 "date": time.strftime("%Y-%m-%d", time.gmtime()),
                 "peers": {peer.name: _described(peer) for peer in peers},
             }
-            text = as_markdown(table, questions, about)
+            text = f"{measured_on(about)}\n\n{all_tables(table, questions)}"
+            arguments.output.parent.mkdir(exist_ok=True)
             arguments.output.write_text(as_json(table, questions, about))
-            if arguments.readme:
-                write_between_markers(HERE / "README.md", text)
+            if arguments.pages:
+                write_pages(table, questions, about)
     finally:
         bench.close()
     print(text)
@@ -70,8 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--largest", type=float, default=10e6, help="most tasks to fill a server with (default 10e6)")
     parser.add_argument("--peers", default="installed", help="names separated by commas, 'installed' or 'none'")
-    parser.add_argument("--output", type=Path, default=HERE / "results.json", help="where the JSON goes")
-    parser.add_argument("--readme", action="store_true", help="put the table into benchmarks/README.md")
+    parser.add_argument("--peer-repetitions", type=int, help="of peers (default: as many as of ours)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("--pages", action="store_true", help="write benchmarks/README.md and RESULTS.md too")
     return parser
 
 

@@ -56,6 +56,8 @@ class Bench:
     """Most tasks that a server is filled with."""
     repetitions: int = 1
     repetition: int = 0
+    peer_repetitions: int = 1
+    """In how many of the repetitions peers are measured too."""
     blocking: dict[str, list[Blocking]] = field(default_factory=lambda: defaultdict(list))
     """By question, what its servers told at their end."""
     rates: dict[str, float] = field(default_factory=dict)
@@ -65,6 +67,11 @@ class Bench:
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
+
+    @property
+    def asks_peers(self) -> bool:
+        """Whether peers are measured in this repetition."""
+        return self.repetition < self.peer_repetitions
 
     @property
     def last(self) -> bool:

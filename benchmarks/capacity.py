@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .figures import OURS, shown
+from .report import RESULTS
 
-HERE = Path(__file__).parent
 TASKS = (1e6, 100e6, 1e9)
 RATES = (100.0, 1000.0, 20_000.0, 200_000.0)
 GIB = 2.0**30
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--assigned", type=float, default=0.0, help="new tasks a second")
     parser.add_argument("--instance-gib", type=float, default=16.0, help="memory for the data of one instance")
     parser.add_argument("--busy", type=float, default=0.5, help="share of a core to plan with, up to 1")
-    parser.add_argument("--results", type=Path, default=HERE / "results.json")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--output", type=Path, help="also write the page there")
     arguments = parser.parse_args()
     if not arguments.results.exists():

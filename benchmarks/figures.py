@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .bench import Bench
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +45,6 @@ class Goal:
 
     def _met(self, value: float, bound: float) -> bool:
         return value <= bound if self.most else value >= bound
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question, and how to answer it: `measure` is called once a repetition.
-
-    Goals are for the rows of `OURS`; the others stand beside them.
-    """
-
-    name: str
-    title: str
-    measure: Callable[[Bench], Iterator[Figure | Missing]]
-    goals: Sequence[Goal] = ()
-    notes: str = ""
 
 
 @dataclass(slots=True)

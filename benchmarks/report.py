@@ -1,16 +1,37 @@
-"""The table and the JSON of a run."""
+"""The pages of a run: ``python -m benchmarks.report [benchmarks/results/results.json]`` makes them again.
+
+README.md gets two tables between its markers, the goals and the peers; RESULTS.md gets every figure.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .figures import OURS, Question, Row, Table, shown
+from .figures import OURS, Figure, Goal, Missing, Row, Table, shown
+from .peers.registry import PEERS
+from .question import Question
+from .questions.register import QUESTIONS
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "results.json"
+"""Where a run leaves what it measured. The folder is not kept in git."""
+
+PEER_FIGURES = {
+    "assigns, one by one /s": (("B1", "one call at a time, asyncio"), ("B1", "one call at a time")),
+    "assigns in bulk /s": (("B2", "bulk, due over 24 hours"), ("B2", "bulk")),
+    "runs /s": (("B4", "run due tasks, coroutine"), ("B4", "run due tasks")),
+    "late at 100/s, p99 ms": (("B6", "100/s: p99"), ("B6", "100/s: p99")),
+    "late at 1,000/s, p99 ms": (("B6", "1,000/s: p99"), ("B6", "1,000/s: p99")),
+    "bytes a pending task": (("B8", "100,000 pending"), ("B8", "100,000 pending")),
+    "lost at a SIGKILL": (("crash", "leases of 5 s: lost"), ("crash", "leases of 5 s: lost")),
+}
+"""The columns of the table of peers: the row of ours, and that of the others."""
 
 
 def as_json(table: Table, questions: Sequence[Question], about: Mapping[str, Any]) -> str:
@@ -31,10 +52,85 @@ def as_json(table: Table, questions: Sequence[Question], about: Mapping[str, Any
     return json.dumps({"about": about, "rows": rows, "goals": goals}, indent=1) + "\n"
 
 
-def as_markdown(table: Table, questions: Sequence[Question], about: Mapping[str, Any]) -> str:
-    """The table of every question, and what it was measured on."""
-    lines = [", ".join(f"{name} {value}" for name, value in about["machine"].items()) + "."]
-    lines += [about["how"], ""]
+def from_json(text: str) -> tuple[Table, Mapping[str, Any]]:
+    """What `as_json` wrote: the table, and what it was measured on."""
+    found = json.loads(text)
+    table = Table()
+    for row in found["rows"]:
+        name = row["what"], row["subject"]
+        if "missing" in row:
+            table.add(row["question"], Missing(*name, row["missing"]))
+        for value in row.get("values", ()):
+            table.add(row["question"], Figure(*name, value, row["unit"]))
+    return table, found["about"]
+
+
+def measured_on(about: Mapping[str, Any]) -> str:
+    """The machine, and how the run went."""
+    machine = ", ".join(f"{name} {value}" for name, value in about["machine"].items())
+    return f"{about['date']}; {machine}. {about['how']}"
+
+
+def goals_table(table: Table, questions: Sequence[Question]) -> str:
+    """Every goal, and whether it was reached."""
+    lines = ["| | question | goal | measured | ± | |", "|---|---|---:|---:|---:|---|"]
+    for question in questions:
+        for goal in question.goals:
+            row = table.rows.get((question.name, goal.what, OURS))
+            bound = _bound(goal, goal.reach if goal.reach is not None else goal.beyond)
+            measured = shown(row.median, row.unit) if row is not None and row.values else "not measured"
+            spread, verdict = "", ""
+            if row is not None and row.values:
+                spread = f"{row.spread:.0%}" if len(row.values) > 1 else ""
+                verdict = goal.verdict(row.median) or "short of what was hoped for"
+            lines.append(f"| {question.name} | {goal.what} | {bound} | {measured} | {spread} | {verdict} |")
+    return "\n".join(lines)
+
+
+def peers_table(table: Table) -> str:
+    """Ours and the peers, measured in the same run; ratios are of ours."""
+    lines = [f"| | {' | '.join(PEER_FIGURES)} |", f"|---|{'---:|' * len(PEER_FIGURES)}"]
+    measured = {row.subject for row in table.rows.values()}
+    for name in (OURS, *(name for name in PEERS if name in measured)):
+        cells = []
+        for ours, theirs in PEER_FIGURES.values():
+            row = table.rows.get((*(ours if name == OURS else theirs), name))
+            own = table.rows.get((*ours, OURS))
+            cells.append(_cell(row, own if name != OURS else None))
+        lines.append(f"| {f'**{name}**' if name == OURS else name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None, own: Row | None) -> str:
+    if row is None or not row.values:
+        return "-"
+    text = shown(row.median)
+    if own is None or not own.values or not own.median or not row.median:
+        return text
+    ratio = row.median / own.median
+    return f"{text} ({ratio:.2g} ×)" if ratio < 10 else f"{text} ({ratio:,.0f} ×)"
+
+
+def everything(table: Table, questions: Sequence[Question], about: Mapping[str, Any]) -> str:
+    """The page of all figures."""
+    lines = [
+        "# Results",
+        "",
+        "Every figure of the last complete run. [README.md](README.md) says how to read them.",
+        "",
+    ]
+    lines += [measured_on(about), "", "## Peers", ""]
+    for name, peer in about["peers"].items():
+        versions = ", ".join(f"{what} {version}" for what, version in peer.get("versions", {}).items())
+        lines.append(f"- **{name}**: {versions}. {peer.get('configuration', peer.get('missing', ''))}.")
+    lines.append("")
+    lines.append(all_tables(table, questions))
+    return "\n".join(lines)
+
+
+def all_tables(table: Table, questions: Sequence[Question]) -> str:
+    """A table for each question."""
+    lines = []
     for question in questions:
         rows = table.of(question.name)
         if not rows:
@@ -54,22 +150,46 @@ def _line(row: Row, question: Question) -> str:
     reach = beyond = verdict = ""
     goal = next((goal for goal in question.goals if goal.what == row.what), None)
     if goal is not None and row.subject == OURS:
-        sign = "≤" if goal.most else "≥"
-        reach = "" if goal.reach is None else f"{sign} {shown(goal.reach)}"
-        beyond = "" if goal.beyond is None else f"{sign} {shown(goal.beyond)}"
+        reach, beyond = _bound(goal, goal.reach), _bound(goal, goal.beyond)
         verdict = goal.verdict(row.median)
     name = f"**{row.subject}**" if row.subject == OURS else row.subject
     return f"| {row.what} | {name} | {shown(row.median, row.unit)} | {spread} | {reach} | {beyond} | {verdict} |"
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replaces what stands between the markers of a file.
+def _bound(goal: Goal, value: float | None) -> str:
+    return "" if value is None else f"{'≤' if goal.most else '≥'} {shown(value)}"
+
+
+def write_pages(table: Table, questions: Sequence[Question], about: Mapping[str, Any]) -> None:
+    """Writes the tables of README.md and the whole of RESULTS.md."""
+    readme = HERE / "README.md"
+    _write_between(readme, "measured-on", measured_on(about))
+    _write_between(readme, "goals", goals_table(table, questions))
+    _write_between(readme, "peers", peers_table(table))
+    (HERE / "RESULTS.md").write_text(everything(table, questions, about))
+
+
+def _write_between(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between the markers of that name.
 
     Raises:
-        SystemExit: where the file has no markers.
+        SystemExit: where the file has no such markers.
     """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = path.read_text()
-    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(old):
-        raise SystemExit(f"{path} has no lines {BEGIN} and {END}")
-    path.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", old))
+        raise SystemExit(f"{path} has no lines {begin} and {end}")
+    path.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", old))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    table, about = from_json(parser.parse_args().results.read_text())
+    write_pages(table, list(QUESTIONS.values()), about)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -445,14 +445,8 @@ class AsyncScheduler(BaseScheduler):
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
-                from .protocol.topology import join
-
-                layout = await self._run(join(self._engine.options, self._engine.runtime.script_now()))
-                operations = self._engine.joined(layout)
+                operations = await self._run(self._engine.join())
                 self._loop = asyncio.get_running_loop()
-                greetings = self._engine.loss_detector.greetings()
-                for greeting, reply in zip(greetings, await self._transport.execute(greetings), strict=True):
-                    self._engine.loss_detector.greeted(greeting, reply)
                 await self._engine.watch()
             return operations
 

@@ -10,8 +10,9 @@ from .model.errors import AlreadyExecuting
 from .model.events import Event, Events
 from .model.options import Options
 from .protocol import calls, keys
+from .protocol.operation import Operation
 from .protocol.tasks import Operations
-from .protocol.topology import Layout
+from .protocol.topology import Layout, join
 from .servers.data_loss import LossDetector
 from .servers.health import Health
 from .servers.inspection import Inspection
@@ -60,11 +61,11 @@ class Engine:
             keys.monitor_channel(self.options.namespace),
             self.options.storage.reconnect_interval_seconds,
             self.runtime,
-            self._greet,
+            self._visit,
         )
 
-    async def _greet(self, instance: str) -> None:
-        """Lets even a process that has nothing to ask of an instance notice what was lost there."""
+    async def _visit(self, instance: str) -> None:
+        """Connects to an instance that is back, so that this process notices what was lost, even if it asks nothing."""
         transport = AsyncTransport(self.endpoints)
         try:
             await transport.execute([calls.identify(instance, self.options.namespace, give=False)])
@@ -78,8 +79,17 @@ class Engine:
         )
         self.events.emit("data-loss", Event("data-loss", {"instance": instance, "partitions": dict(partitions)}))
 
-    def joined(self, layout: Layout) -> Operations:
-        """Takes the topology that was read. What `loss_detector.greetings` then says must be sent next."""
+    def join(self) -> Operation[Operations]:
+        """Reads the topology (see `protocol.topology.join`), and does the handshakes that are due then."""
+        layout = yield from join(self.options, self.runtime.script_now())
+        operations = self._take(layout)
+        handshakes = self.loss_detector.handshakes()
+        if handshakes:
+            for handshake, reply in zip(handshakes, (yield handshakes), strict=True):
+                self.loss_detector.take_handshake(handshake, reply)
+        return operations
+
+    def _take(self, layout: Layout) -> Operations:
         self.loss_detector.watch(layout.partitions)
         self.layout = layout
         self.operations = Operations(layout, self.options, self.runtime)

@@ -424,13 +424,7 @@ class Scheduler(BaseScheduler):
         with self._joining:
             operations = self._engine.operations
             if operations is None:
-                from .protocol.topology import join
-
-                layout = self._run(join(self._engine.options, self._engine.runtime.script_now()))
-                operations = self._engine.joined(layout)
-                greetings = self._engine.loss_detector.greetings()
-                for greeting, reply in zip(greetings, self._transport.execute(greetings), strict=True):
-                    self._engine.loss_detector.greeted(greeting, reply)
+                operations = self._run(self._engine.join())
                 self._on_loop(self._engine.watch())
             return operations
 

@@ -45,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     _chosen(config)  # a name that fits nothing is refused here, in one line
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tells how to repeat the random order of a run that failed: with -q, pytest-randomly does not."""
+    seed = getattr(config.option, "randomly_seed", None)
+    if isinstance(seed, int) and any(terminalreporter.getreports(kind) for kind in ("failed", "error")):
+        terminalreporter.write_line(f"The same order again: pytest --randomly-seed={seed}")
+
+
 def _newest(chosen: list[Binary]) -> list[Binary]:
     return sorted(chosen, key=lambda binary: [int(part) for part in re.findall(r"\d+", binary.version)])[-1:]
 

@@ -23,10 +23,10 @@ def count_calls() -> None:
     calls: Counter[str] = Counter()
     execute = AsyncTransport.execute
 
-    async def counted(self: AsyncTransport, commands: Sequence[Command], lane: str = "main") -> list[Reply]:
+    async def counted(self: AsyncTransport, commands: Sequence[Command], pipeline: str = "main") -> list[Reply]:
         for command in commands:
             calls[command.script.name] += 1
-        return await execute(self, commands, lane)
+        return await execute(self, commands, pipeline)
 
     def tell() -> None:
         path = Path(SETTINGS.folder, f"calls.{os.getpid()}")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, ratio
+from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..processes import Segment, assign, stage
+from ..question import Question
 from ..servers import PERSISTENCE
 from ..subjects import PLAIN, RAW_SOCKET, Subject
 
@@ -33,7 +34,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield ratio(f"{name}: of the raw socket", OURS, done.rate, limit)
             yield Figure(f"{name}: client", OURS, done.cpu / count * 1e6, "µs CPU/task")
             yield Figure(f"{name}: server", OURS, used.microseconds / count, "µs/task in scripts")
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             yield from attempted("bulk", peer, partial(_peer, bench, peer))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..bench import Bench
-from ..figures import OURS, Figure, Goal, Missing, Question, ratio
+from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..processes import Segment, assign, stage
+from ..question import Question
 from ..subjects import COROUTINE, GATHER
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, ratio
+from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..processes import Segment, assign, stage
+from ..question import Question
 from ..servers import PERSISTENCE
 from ..subjects import COROUTINE, EVALSHA, EVALSHA_ASYNC, PLAIN, Subject
 
@@ -25,7 +26,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield Figure(name, OURS, rates[ours], "tasks/s")
             yield Figure(name, limit.name, rates[limit], "calls/s")
             yield ratio(f"{name}: of a bare EVALSHA", OURS, rates[ours], rates[limit])
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             yield from attempted("one call at a time", peer, partial(_peer, bench, peer))
 

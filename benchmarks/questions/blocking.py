@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from interval_scheduler import Scheduler
 
 from ..bench import DAY, Bench
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
+from ..question import Question
 
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:

@@ -9,8 +9,9 @@ from functools import partial
 from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Failed, Segment, assign, stage, workers
+from ..question import Question
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, Subject
 
@@ -24,7 +25,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
     lease = f"leases of {RECOVERY_SECONDS:g} s"
     for what, recovery in (("default options", 0.0), (lease, RECOVERY_SECONDS)):
         yield from attempted(what, COROUTINE, partial(_crash, bench, COROUTINE, OURS, what, recovery))
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             yield from attempted(lease, peer, partial(_crash, bench, peer, peer.name, lease, RECOVERY_SECONDS))
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, percentile
+from ..figures import OURS, Figure, Goal, Missing, percentile
 from ..processes import Segment, assign, describe, stage, workers
+from ..question import Question
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, Subject
 
@@ -21,7 +22,7 @@ _EARLY_SHARE = 0.25
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for what, spread in (("evenly over the second", EVERY), ("all at the same time", 0.0)):
         yield from attempted(what, COROUTINE, partial(_recurring, bench, COROUTINE, OURS, what, spread, True))
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             how = str(describe(peer)["recurring"])
             if how.startswith("no"):

@@ -14,10 +14,11 @@ from interval_scheduler.core.placement import partition_of
 
 from ..adapter import Item, payload
 from ..bench import BUCKET_SECONDS, DAY, PARTITIONS, Bench, Filled
-from ..figures import OURS, Figure, Goal, Missing, Question, ratio
+from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..machine import apart
 from ..ours.jobs import Job
 from ..processes import Failed
+from ..question import Question
 
 _NEW = 1_000_000_000
 """Numbers of new tasks begin here."""

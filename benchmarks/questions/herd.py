@@ -8,8 +8,9 @@ from functools import partial
 from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, percentile, ratio
+from ..figures import OURS, Figure, Goal, Missing, percentile, ratio
 from ..processes import Segment, assign, stage, workers
+from ..question import Question
 from ..stalls import Sleeper
 from ..subjects import COROUTINE
 from .draining import drain

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Segment, assign, stage, workers
+from ..question import Question
 from ..servers import Server
 from ..subjects import COROUTINE, Subject
 
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     yield from attempted("idle", COROUTINE, partial(_idle, bench, COROUTINE, OURS, bench.size(1_000_000, 2000)))
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             yield from attempted("idle", peer, partial(_idle, bench, peer, peer.name, bench.size(10_000, 100)))
 

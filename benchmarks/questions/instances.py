@@ -9,9 +9,10 @@ from interval_scheduler import Scheduler
 
 from ..adapter import Item, payload
 from ..bench import Bench
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
 from ..ours.jobs import Job
 from ..processes import Failed, Segment, assign, stage, workers
+from ..question import Question
 from ..servers import Server
 from ..stalls import Sleeper
 from ..subjects import COROUTINE

@@ -12,8 +12,9 @@ from interval_scheduler.protocol import keys
 from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, percentile, ratio
+from ..figures import OURS, Figure, Goal, Missing, percentile, ratio
 from ..processes import Failed, Segment, assign, stage, workers
+from ..question import Question
 from ..servers import Server
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, TIMER, TIMERS_IN_MEMORY, Subject
@@ -49,7 +50,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for count in (10, 100):
         rate = bench.size(1000, 200)
         yield from attempted(f"{rate:,}/s, {count} workers", COROUTINE, partial(_crowd, bench, rate, count))
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for rate in RATES:
             for peer in bench.peers:
                 if rate <= _SLOW_PEERS_RATE:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question, ratio
+from ..figures import OURS, Figure, Goal, Missing, ratio
+from ..question import Question
 from ..servers import PERSISTENCE
 from ..subjects import COROUTINE
 from .draining import drain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..figures import Question
+from ..question import Question
 from . import (
     assign_bulk,
     assign_gathered,

@@ -9,8 +9,9 @@ from interval_scheduler import Scheduler
 from tests.waiting import comes_true
 
 from ..bench import Bench, attempted
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Failed
+from ..question import Question
 from ..servers import Server
 from ..subjects import COROUTINE, PLAIN, UVLOOP, Subject
 from .draining import drain
@@ -29,7 +30,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
         yield from attempted(
             f"run due tasks, {handler}", subject, partial(_ours, bench, handler, subject, persistence, count)
         )
-    if bench.repetition == 0:
+    if bench.asks_peers:
         for peer in bench.peers:
             yield from attempted("run due tasks", peer, partial(_peer, bench, peer))
 

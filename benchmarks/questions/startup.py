@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 
 from ..bench import Bench
-from ..figures import OURS, Figure, Goal, Missing, Question
+from ..figures import OURS, Figure, Goal, Missing
+from ..question import Question
 from ..subjects import ROOT
 
 _FIRST_TASK = """

@@ -35,7 +35,7 @@ Checks every Redis instance before tasks depend on it:
   hints        workers hear of new tasks at once
 
 The namespace itself is not changed, nor created. Each finding that is not OK
-says what is wrong, why it matters, and how to mend it."""
+says what is wrong, why it matters, and how to fix it."""
 _EPILOG = """\
 exit code: 0 without errors (there may be warnings), 1 with errors or wrong
 options, 2 for wrong usage"""

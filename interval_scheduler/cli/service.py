@@ -1,13 +1,15 @@
-"""``interval-scheduler serve`` and ``deliver``: the timer service, as it comes with the ``service`` extra."""
+"""``interval-scheduler serve`` and ``deliver``: the timer service, which needs the ``service`` extra."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 from ..model.errors import InvalidOptions
+from ..model.options import Options
 from .arguments import scheduler_options, typed_options_win
 
 _NEEDED = ("fastapi", "uvicorn", "aiohttp", "prometheus_client")
@@ -24,10 +26,10 @@ def register(commands: Any) -> None:
     _storage(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="default 8000; 0 for a free one")
-    serve.add_argument("--no-deliver", action="store_true", help="only answer requests: `deliver` runs elsewhere")
-    serve.add_argument("--open", action="store_true", help="listen for other machines although no API keys are set")
-    serve.add_argument("--new-key", metavar="NAME", help="print a fresh API key for a client, and exit")
-    serve.add_argument("--new-secret", action="store_true", help="print a fresh secret for webhooks, and exit")
+    serve.add_argument("--no-deliver", action="store_true", help="only answer requests; run `deliver` elsewhere")
+    serve.add_argument("--open", action="store_true", help="let other machines in although no API keys are set")
+    serve.add_argument("--new-key", metavar="NAME", help="print a new API key for a client, and exit")
+    serve.add_argument("--new-secret", action="store_true", help="print a new secret for webhooks, and exit")
     serve.set_defaults(run=run_serve)
 
     deliver = commands.add_parser(
@@ -37,7 +39,7 @@ def register(commands: Any) -> None:
     )
     _storage(deliver)
     deliver.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default 127.0.0.1)")
-    deliver.add_argument("--metrics-port", type=int, metavar="N", help="serve metrics of this process there")
+    deliver.add_argument("--metrics-port", type=int, metavar="N", help="port of the metrics (default: none are served)")
     deliver.set_defaults(run=run_deliver)
 
 
@@ -53,24 +55,25 @@ def _storage(parser: argparse.ArgumentParser) -> None:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code."""
+    """Serves until SIGTERM or SIGINT. Returns the exit code."""
     _require_extra()
-    from ..service import limits, settings, signing
+    from ..service import api_keys, settings, signing
 
     if options.new_secret:
         print(signing.new_secret())
         return 0
     if options.new_key is not None:
         try:
-            key, configured = limits.new_key(options.new_key)
+            key, configured = api_keys.new_key(options.new_key)
         except ValueError:
             raise InvalidOptions(["--new-key: use 1 to 64 letters, digits, '_', '.' or '-' for the name"]) from None
         print(f"for the client:        {key}\nTIMER_SERVICE_API_KEYS={configured.name}:{configured.digest}")
         return 0
-    overrides: dict[str, Any] = {"deliver": False} if options.no_deliver else {}
-    loaded = settings.load_settings(None, **overrides)
+    loaded = settings.load_settings()
+    if options.no_deliver:
+        loaded = replace(loaded, deliver=False)
     if not (loaded.api_keys or options.open or _is_loopback(options.host)):
-        rule = f"--host {options.host} lets other machines in, and no API keys are set"
+        rule = f"--host {options.host} lets other machines in, but no API keys are set"
         raise InvalidOptions([f"{rule}: set TIMER_SERVICE_API_KEYS, or add --open"])
     from ..service import server
 
@@ -78,7 +81,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def run_deliver(options: argparse.Namespace) -> int:
-    """Delivers until SIGTERM or SIGINT; the exit code."""
+    """Delivers until SIGTERM or SIGINT. Returns the exit code."""
     _require_extra()
     from ..service import server, settings
 
@@ -102,8 +105,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _scheduler_options(options: argparse.Namespace) -> Any:
-    """Options with what was typed winning over the environment."""
+def _scheduler_options(options: argparse.Namespace) -> Options:
+    """Options of the scheduler. Arguments win over environment variables."""
     from ..service import process
 
     typed = scheduler_options(options)

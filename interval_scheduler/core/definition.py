@@ -106,7 +106,7 @@ def decode_body(body: bytes) -> Definition:
         if "retry" in given:
             given["retry"] = Retry.from_values(given["retry"])
         return Definition(payload, _decode_schedule(schedule), error=error, **given)
-    except (TypeError, ValueError, KeyError) as problem:
+    except (TypeError, ValueError, LookupError) as problem:
         raise CorruptRecord(f"a stored body cannot be read ({problem}); nothing was changed") from problem
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from ..servers.requirements import Finding, Level
 from ..support.runtime import Runtime
-from .line import Line
+from .connection import Connection
 
 CLOCK_WARNING_SECONDS = 1.0
 CLOCK_ERROR_SECONDS = 60.0
 _SAMPLES = 3
 
 
-def measure_clock(line: Line, runtime: Runtime) -> tuple[float, float] | None:
+def measure_clock(connection: Connection, runtime: Runtime) -> tuple[float, float] | None:
     """How many seconds a server's clock is ahead, and the most this may be wrong; None where it does not tell.
 
     The server's time is taken for that of the middle of the round trip, and of some round trips the shortest counts
@@ -22,7 +22,7 @@ def measure_clock(line: Line, runtime: Runtime) -> tuple[float, float] | None:
     best: tuple[float, float] | None = None
     for _ in range(_SAMPLES):
         begun, sent = runtime.time(), runtime.monotonic()
-        answer = line.one("TIME")
+        answer = connection.one("TIME")
         half = (runtime.monotonic() - sent) / 2
         if isinstance(answer, Exception):
             return None

@@ -11,7 +11,7 @@ from ..support.runtime import Runtime
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint, close_pool
 from .clocks import clock_findings, measure_clock
-from .line import Line, is_refused, is_unknown
+from .connection import Connection, is_unknown, lacks_right
 from .namespace import Mark, name_findings, read_mark, topology_findings
 from .rights import right_findings
 from .trial import Trial, trial_namespace
@@ -34,14 +34,14 @@ def diagnose(
         InvalidOptions: naming every wrong field. Everything else that is wrong is a finding.
     """
     loaded = load_options(options, fields)
-    visit = _Visit(loaded, runtime or Runtime())
+    diagnosis = _Diagnosis(loaded, runtime or Runtime())
     try:
-        return visit.run()
+        return diagnosis.run()
     finally:
-        visit.close()
+        diagnosis.close()
 
 
-class _Visit:
+class _Diagnosis:
     """One run of `diagnose`."""
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
@@ -84,9 +84,9 @@ class _Visit:
         endpoint.open()
         pool = endpoint.connection_pool(asynchronous=False)
         self._pools.append(pool)
-        with Line(pool) as line:
+        with Connection(pool) as connection:
             info: dict[str, str] = {}
-            answer = line.one("INFO")
+            answer = connection.one("INFO")
             if instance.kind == "memory":
                 message = "memory:// keeps nothing: tasks end with this process"
                 found.append(Finding("warning", name, "persistence", message, "use it for tests and demos only"))
@@ -95,17 +95,17 @@ class _Visit:
                 found += startup_findings(info, name)
             elif is_unknown(answer):
                 found += untold_findings(answer, name)
-            elif not is_refused(answer):  # which `right_findings` reports
+            elif not lacks_right(answer):  # which `right_findings` reports
                 raise answer
             found.insert(0, Finding("ok", name, "reachable", "it answers"))
             if number(info, "loading"):
                 return
-            if (clock := measure_clock(line, self._runtime)) is not None:
+            if (clock := measure_clock(connection, self._runtime)) is not None:
                 self._clocks[name] = clock
             user = str(instance.settings.get("username", "default"))
             trial = trial_namespace(namespace)
-            found += right_findings(line, name, user, namespace, trial, self._options.partitions)
-            mark = read_mark(line, namespace)
+            found += right_findings(connection, name, user, namespace, trial, self._options.partitions)
+            mark = read_mark(connection, namespace)
             if isinstance(mark, Mark):
                 self._marks[name] = mark
             found += name_findings(mark, name, namespace)
@@ -113,7 +113,7 @@ class _Visit:
                 message = "they were not tried, because they would fail"
                 found.append(Finding("warning", name, "scripts", message, "repair the errors of this instance first"))
             else:
-                found += Trial(name, trial, self._options, self._transport.execute, line, self._runtime).run()
+                found += Trial(name, trial, self._options, self._transport.execute, connection, self._runtime).run()
 
 
 def _unreachable(instance: Instance, error: Exception) -> Finding:
@@ -121,7 +121,7 @@ def _unreachable(instance: Instance, error: Exception) -> Finding:
 
     if isinstance(error, AuthenticationError):
         fix = "give the username and password of an ACL user in the URL"
-    elif is_refused(error):
+    elif lacks_right(error):
         # With a database other than 0, connecting sends SELECT.
         fix = (
             "give the user the right that is named (a URL with a database other than 0 needs +select, see docs/acl.md)"

@@ -13,7 +13,7 @@ from ..protocol.operation import drive
 from ..protocol.topology import join
 from ..servers.requirements import Finding
 from ..support.runtime import Runtime
-from .line import Line, is_refused
+from .connection import Connection, lacks_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Mark:
     topology: bytes
 
 
-def read_mark(line: Line, namespace: str) -> Mark | Exception:
+def read_mark(connection: Connection, namespace: str) -> Mark | Exception:
     """The mark of an instance, or why it cannot be read."""
-    answers = line.ask(("GET", keys.instance_name(namespace)), ("HGET", keys.topology(namespace), "state"))
+    answers = connection.ask(("GET", keys.instance_name(namespace)), ("HGET", keys.topology(namespace), "state"))
     for answer in answers:
         if isinstance(answer, Exception):
             return answer
@@ -36,7 +36,7 @@ def read_mark(line: Line, namespace: str) -> Mark | Exception:
 def name_findings(mark: Mark | Exception, instance: str, namespace: str) -> list[Finding]:
     """Judges the name that the server configured as `instance` carries."""
     if isinstance(mark, Exception):
-        if is_refused(mark):
+        if lacks_right(mark):
             return []  # another finding names the missing right
         message = f"its name cannot be read ({mark}), so schedulers refuse to start"
         fix = "make sure that no other program uses keys that begin with the namespace"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..protocol import keys
 from ..protocol.scripts import all_scripts, commands_used
 from ..servers.requirements import Finding
-from .line import Line, is_refused, is_unknown
+from .connection import Connection, is_unknown, lacks_right
 
 HARMLESS_FORMS: Mapping[str, tuple[str, ...]] = {
     "DEL": ("KEY",),
@@ -80,24 +80,25 @@ class _Attempt:
 
 
 def right_findings(
-    line: Line, instance: str, configured_user: str, namespace: str, trial: str, partitions: int
+    connection: Connection, instance: str, configured_user: str, namespace: str, trial: str, partitions: int
 ) -> list[Finding]:
-    """Every right that the user of `line` lacks for `namespace` of so many partitions, and its throw-away `trial`.
+    """Every right that the user of `connection` lacks for `namespace`, which has so many partitions, and for the
+    throw-away namespace `trial`.
 
     `configured_user` is the name for messages where the server does not tell it.
     """
-    answer = line.one("ACL", "WHOAMI")
+    answer = connection.one("ACL", "WHOAMI")
     user = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else configured_user
-    missing = _missing(line, namespace, trial, partitions)
+    missing = _missing(connection, namespace, trial, partitions)
     findings = [_finding(instance, user, rule) for rule in missing]
     if not missing:
         findings.append(Finding("ok", instance, "rights", f"user {user!r} has all that is needed"))
-    if is_refused(answer):
+    if lacks_right(answer):
         findings.append(_finding(instance, user, "+acl|whoami"))
     return findings
 
 
-def _missing(line: Line, namespace: str, trial: str, partitions: int) -> list[str]:
+def _missing(connection: Connection, namespace: str, trial: str, partitions: int) -> list[str]:
     """The ACL rules the user lacks, and ``!command`` for each command that the server does not know."""
     mark = f"doctor-{secrets.token_hex(8)}"
     # For each form of key and channel, the pattern that covers it. The last partition too, so that a pattern that
@@ -113,8 +114,8 @@ def _missing(line: Line, namespace: str, trial: str, partitions: int) -> list[st
     # A connection that listens refuses the rest, so that one is tried on its own.
     listening = [attempt for attempt in attempts if attempt.right == "+subscribe"]
     attempts = [attempt for attempt in attempts if attempt.right != "+subscribe"]
-    answers = line.ask(*(attempt.request for attempt in attempts))
-    with line.another() as listener:
+    answers = connection.ask(*(attempt.request for attempt in attempts))
+    with connection.another() as listener:
         answers += listener.ask(*(attempt.request for attempt in listening))
     lacking = map(_lacking, [*attempts, *listening], answers)
     return list(dict.fromkeys(rule for rule in lacking if rule is not None))
@@ -130,7 +131,7 @@ def _attempts(name: str, pattern: str) -> Iterable[_Attempt]:
 
 def _lacking(attempt: _Attempt, answer: object) -> str | None:
     """The ACL rule that would have allowed the request. Each server version words its refusal differently."""
-    if not is_refused(answer):
+    if not lacks_right(answer):
         # A server that does not know INFO has been reported already, when INFO was read.
         return f"!{attempt.right[1:]}" if is_unknown(answer) and attempt.right != "+info" else None
     text = str(answer)

@@ -25,7 +25,7 @@ from ..protocol.tasks import Operations
 from ..protocol.topology import Layout, join
 from ..servers.requirements import Finding
 from ..support.runtime import Runtime
-from .line import Line
+from .connection import Connection
 
 T = TypeVar("T")
 
@@ -64,12 +64,12 @@ class Trial:
         namespace: str,
         options: Options,
         execute: Callable[[Sequence[Command]], list[Reply]],
-        line: Line,
+        connection: Connection,
         runtime: Runtime,
     ) -> None:
         self._name = name
         self._execute = execute
-        self._line = line
+        self._connection = connection
         self._runtime = runtime
         [instance] = [replace(instance, weight=1.0) for instance in options.instances if instance.name == name]
         # One partition, and buckets of a day: so the name of every key that can be made is known, and can be deleted.
@@ -118,7 +118,7 @@ class Trial:
         layout = drive(join(self._options, self._runtime.script_now()), self._execute)
         operations = Operations(layout, self._options, self._runtime)
         [home] = layout.partitions
-        with self._line.another() as listener:
+        with self._connection.another() as listener:
             self._step = "listening to hints"
             channel = keys.hint_channel(self._options.namespace, 0)
             self._expect(listener.one("SUBSCRIBE", channel), lambda answer: not isinstance(answer, Exception))
@@ -219,12 +219,12 @@ class Trial:
         names = [keys.of_partition(meta, name) for name in keys.PARTITION_KEYS]
         names += [keys.topology(namespace), keys.instance_name(namespace), keys.workers(namespace)]
         names += [keys.lock(namespace, "doctor"), keys.lock_sequence(namespace)]
-        time = self._line.one("TIME")
+        time = self._connection.one("TIME")
         seconds = self._runtime.time() if isinstance(time, Exception) else int(time[0])
         today = int(seconds * 1000) // _BUCKET_MS
         names += [keys.bucket(meta, (today + day) * _BUCKET_MS) for day in (-1, 0, 1)]
-        self._line.ask(*(("DEL", name) for name in names))
-        answers = self._line.ask(*(("EXISTS", name) for name in names))
+        self._connection.ask(*(("DEL", name) for name in names))
+        answers = self._connection.ask(*(("EXISTS", name) for name in names))
         return [name for name, answer in zip(names, answers, strict=True) if answer != 0]
 
 

@@ -20,6 +20,7 @@ Reply = Any
 OK, MOVED, ABSENT = b"ok", b"moved", b"absent"
 """How a reply begins. A script that has written begins with the number of writes to the partition in the place of
 `OK`. The other two refuse the call: the partition has another epoch, or it is not there. Nothing was written then."""
+REFUSALS = (MOVED, ABSENT)
 
 
 # Not frozen: every call makes one, and that would take three times as long. Nobody changes one.
@@ -73,7 +74,7 @@ def status(reply: list[Any]) -> int | bytes:
 
 def is_refused(reply: list[Any]) -> bool:
     """Whether a script refused to work, because the partition is not there."""
-    return status(reply) in (MOVED, ABSENT)
+    return reply[0] in REFUSALS
 
 
 def require_available(reply: Reply) -> list[Any]:
@@ -96,7 +97,7 @@ def require_done(partition: Partition, reply: Reply) -> list[Any]:
     """
     if isinstance(reply, PartitionUnavailable):
         raise reply
-    if is_refused(reply):
+    if reply[0] in REFUSALS:
         what = "has moved" if reply[0] == MOVED else "is gone: its data was lost, or belongs to another server"
         raise TopologyMismatch(
             f"partition {partition.number} on instance {partition.instance!r} {what}. Nothing was written; "

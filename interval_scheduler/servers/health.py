@@ -1,4 +1,4 @@
-"""Which instances answer."""
+"""Knows which instances answer, and tells of every change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..support.log import Log
 
 
 class Health:
-    """Which instances answer, as far as anybody noticed; tells of every change."""
+    """Which instances answer, as far as is known. Every change is logged and told as an event."""
 
     def __init__(self, master: str, events: Events, log: Log) -> None:
         self._master = master
@@ -15,7 +15,7 @@ class Health:
         self._log = log
         self._down: dict[str, str] = {}
         self.joined = False
-        """Whether the topology has been read, so that there is something to be online with."""
+        """Whether the topology was read. Before that nothing is online."""
 
     @property
     def online(self) -> bool:

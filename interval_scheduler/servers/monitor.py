@@ -1,6 +1,6 @@
-"""A listening connection to every instance: notices at once when one is lost or back, and carries the hints of workers.
+"""Listens to every instance on a connection of its own: notices at once when one is lost or back, and brings hints.
 
-A hint is only a hint: nothing is lost with one. A connection that went silent is found by a ping.
+A hint is only a hint: nothing is lost with one. A ping finds a connection that went silent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ..transport.endpoint import Endpoint, aclose_pool
 from .health import Health
 
 PING_SECONDS = 4.0
-"""Pause between pings on a quiet connection: with the answer deadline below, silence is noticed within seconds."""
+"""Time between pings on a quiet connection. With the deadline for the answer below, silence is noticed in seconds."""
 PONG_SECONDS = 2.0
 FIRST_RETRY_SECONDS = 0.05
-"""Reconnects begin quickly, then back off, with jitter, to the `reconnect_interval_seconds` option."""
+"""The first wait before a reconnect. Waits then grow, with jitter, up to the option `reconnect_interval_seconds`."""
 
 
 class Monitor:
@@ -32,18 +32,18 @@ class Monitor:
         channel: str,
         reconnect_seconds: float,
         runtime: Runtime,
-        greet: Callable[[str], Awaitable[None]],
+        on_return: Callable[[str], Awaitable[None]],
     ) -> None:
         """`channel` is one that nobody publishes to: a connection that listens to nothing cannot wait.
 
-        `greet(instance)` is awaited whenever an instance is back.
+        `on_return(instance)` is awaited whenever an instance is back.
         """
         self._endpoints = endpoints
         self._health = health
         self._channel = channel
         self._reconnect = reconnect_seconds
         self._runtime = runtime
-        self._greet = greet
+        self._on_return = on_return
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: dict[str, _Listener] = {}
 
@@ -59,7 +59,7 @@ class Monitor:
                 await listener.connect()
                 self._health.up(name)
                 if not first:
-                    await self._greet(name)
+                    await self._on_return(name)
                 pause, first = FIRST_RETRY_SECONDS, False
                 await listener.listen()
             except asyncio.CancelledError:
@@ -70,7 +70,7 @@ class Monitor:
                 await listener.disconnect()
             except Exception as error:  # it was given up already, and the next one is a new one
                 self._health.down(name, str(error) or type(error).__name__)
-            # What failed is tried again ever less often, and not by all processes at once.
+            # It is tried again less and less often, and not by all processes at once.
             await asyncio.sleep(min(pause, self._reconnect) * self._runtime.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)
 
@@ -158,14 +158,14 @@ class _Listener:
         elif message["type"] == "subscribe" and channel in self._unheard:
             self._unheard.discard(channel)
             if not self._unheard and self.connected is not None:
-                self.connected()  # what was published before the server took the subscription was missed
+                self.connected()  # what was published before the server had the subscription was missed
 
     async def set_channels(self, channels: set[str]) -> None:
         gone, new = self._channels - channels, channels - self._channels
         self._channels = channels
         pubsub = self._pubsub
         if not self._ready or pubsub.connection is None or not pubsub.connection.is_connected:
-            return  # the connect that is under way, or the next one, subscribes to all of them
+            return  # the connect that is under way, or the next one, subscribes to all channels
         try:
             if new:
                 self._unheard |= new

@@ -1,4 +1,4 @@
-"""Whether a server can keep the promises, judged by what its ``INFO`` says. Pure: nobody is asked.
+"""Judges by its reply to ``INFO`` whether a server can keep the promises. Pure: asks no server.
 
 ``CONFIG`` is never used, because managed Redis often forbids it.
 """
@@ -14,14 +14,14 @@ Level = Literal["ok", "warning", "error"]
 
 OLDEST_REDIS = (6, 2)
 MEMORY_SHARE = 0.9
-"""Share of maxmemory from which on there is too little left for a burst of tasks."""
+"""Share of maxmemory above which too little is left for a burst of tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one check of one instance found.
 
-    `message` says what is and, unless it is fine, why that matters; `fix` what to do then, else "".
+    `message` says what was found and, unless all is well, why it matters. `fix` says what to do, or is "".
     """
 
     level: Level
@@ -42,7 +42,7 @@ def parse_info(text: str) -> dict[str, str]:
 
 
 def number(info: Mapping[str, Any], name: str, missing: float = 0) -> float:
-    """A field as a number; `missing` where it is not there, or is none."""
+    """A field as a number; `missing` if it is absent or not a number."""
     try:
         return float(info.get(name, missing))
     except (TypeError, ValueError):
@@ -50,24 +50,23 @@ def number(info: Mapping[str, Any], name: str, missing: float = 0) -> float:
 
 
 def startup_findings(info: Mapping[str, Any], instance: str = "") -> list[Finding]:
-    """Judges the fields of an ``INFO`` answer (text or numbers): one finding or more per check.
+    """Judges the fields of a reply to ``INFO`` (text or numbers): one finding or more per check.
 
-    What a server does not tell is a warning at most: a proxy that hides a field may still be a good server.
-    A finding other than "ok" stays equal until something changes, whatever numbers move meanwhile.
+    A missing field is a warning at most, because the server behind a proxy that hides it may be a good one. A finding
+    other than "ok" names no number that changes by itself, so equal findings mean that nothing has changed.
     """
     found = [_version(info), _role(info), _eviction(info), *_persistence(info), _memory(info)]
     return [Finding(level, instance, check, message, fix) for level, check, message, fix in found]
 
 
 def untold_findings(answer: object, instance: str = "") -> list[Finding]:
-    """What is to be said of a server that answered ``INFO`` with an error."""
+    """The finding for a server that answered ``INFO`` with an error."""
     return [
         Finding(
             "warning",
             instance,
             "info",
-            f"INFO is not answered ({answer}): neither is its set-up checked (version, eviction, persistence), nor is "
-            "it noticed when it comes back without its last writes",
+            f"INFO failed ({answer}): configuration cannot be checked, lost writes will go unnoticed",
             "give the user the right +info (see docs/acl.md), or use a server that has the command",
         )
     ]
@@ -83,14 +82,14 @@ def _version(info: Mapping[str, Any]) -> _Found:
         return (
             "warning",
             "version",
-            "INFO names no redis_version: before 6.2, Redis lacks commands that the scripts use",
+            "INFO does not contain redis_version: Redis before 6.2 lacks commands that the scripts use",
             "make sure that it is Redis 6.2 or newer, or Valkey",
         )
     if (int(numbers[1]), int(numbers[2])) < OLDEST_REDIS:
         return (
             "error",
             "version",
-            f"Redis {version} lacks commands that the scripts use, which would fail midway",
+            f"Redis {version} lacks commands that the scripts use: they would fail midway",
             "upgrade to Redis 6.2 or newer",
         )
     return "ok", "version", f"Redis {version}", ""
@@ -117,7 +116,7 @@ def _eviction(info: Mapping[str, Any]) -> _Found:
         return (
             "warning",
             "eviction",
-            "INFO does not tell maxmemory_policy: any but noeviction deletes tasks when memory is full",
+            "INFO does not contain maxmemory_policy: every policy but noeviction deletes tasks when memory is full",
             "make sure that it is noeviction",
         )
     limited = number(info, "maxmemory") > 0
@@ -126,7 +125,7 @@ def _eviction(info: Mapping[str, Any]) -> _Found:
     return (
         "error" if limited else "warning",
         "eviction",
-        f"maxmemory-policy is {policy}: {when}, the server deletes {lost} without a word",
+        f"maxmemory-policy is {policy}: {when}, the server deletes {lost} and tells nobody",
         "set maxmemory-policy noeviction (managed Redis: in its parameters)",
     )
 
@@ -138,14 +137,14 @@ def _persistence(info: Mapping[str, Any]) -> Iterable[_Found]:
         yield (
             "warning",
             "persistence",
-            "INFO does not tell whether data is kept on disk: if not, a restart of the server loses every task",
+            "INFO does not contain aof_enabled: if no data is kept on disk, a restart of the server loses every task",
             "make sure that AOF is on",
         )
     elif not number(info, "aof_enabled") and not _snapshots(info):
         yield (
             "warning",
             "persistence",
-            "AOF is off and no snapshot was ever made since its start: a restart of the server loses every task",
+            "AOF is off, and no snapshot was made since the server started: a restart loses every task",
             "set appendonly yes, and appendfsync always where no acknowledged task may be lost",
         )
     elif not troubles:
@@ -164,7 +163,7 @@ def _persistence_troubles(info: Mapping[str, Any]) -> Iterable[_Found]:
             "error",
             "persistence",
             "the server is still loading its data, and answers nothing else",
-            "wait until it has, and start then",
+            "wait until it has loaded them, then start",
         )
     for field, what in (("aof_last_write_status", "write to the AOF"), ("rdb_last_bgsave_status", "snapshot")):
         if info.get(field, "ok") != "ok":
@@ -172,7 +171,7 @@ def _persistence_troubles(info: Mapping[str, Any]) -> Iterable[_Found]:
                 "error",
                 "persistence",
                 f"the last {what} failed ({field} is {info[field]}): writes are refused (MISCONF) or lost at a restart",
-                "free disk space or mend the rights of its folder; the server's log names the cause",
+                "free disk space, or correct the rights of its folder; the server's log names the cause",
             )
 
 
@@ -197,6 +196,6 @@ def _memory(info: Mapping[str, Any]) -> _Found:
         "warning",
         "memory",
         f"more than {MEMORY_SHARE:.0%} of maxmemory is in use: when it is full, new tasks are refused (OOM), "
-        "though those that are there still run",
+        "but existing ones still run",
         "raise maxmemory or add an instance",
     )

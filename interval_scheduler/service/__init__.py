@@ -1,13 +1,13 @@
 """Timers over HTTP with webhooks: ``pip install 'interval-scheduler[service]'``, then ``interval-scheduler serve``.
 
-For any ASGI server: ``interval_scheduler.service:app``, configured from the environment, or `create_app`. Everything
-is loaded when it is first used.
+For any ASGI server there are ``interval_scheduler.service:app``, which is configured from the environment, and
+`create_app`. Each name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     app: FastAPI
 
-_HOMES = {"create_app": "api", "Settings": "settings", "load_settings": "settings", "Signer": "signing"}
+_MODULES = {"create_app": "api", "Settings": "settings", "load_settings": "settings", "Signer": "signing"}
 
 __all__ = ["Settings", "Signer", "app", "create_app", "load_settings"]  # pyright: ignore
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "app":
         from .api import create_app
 
-        value: Any = create_app()
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        value: object = create_app()
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

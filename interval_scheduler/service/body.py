@@ -1,38 +1,30 @@
-"""Request bodies: read within bounds, and parsed more strictly than the json module does."""
+"""Request bodies: read within limits, and parsed more strictly than the json module parses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
-from .errors import InvalidRequest, ServiceError
+from starlette.types import Receive
+
+from .errors import BodyRefused, InvalidRequest
 
 _DEEPEST = 100
-
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-
-
-class BodyRefused(ServiceError):
-    """408, 413 or 415."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+"""Levels of lists and objects in a body."""
 
 
 class ClientGone(Exception):
-    """The client went away before it had sent its body: nobody is there to be answered."""
+    """The client closed the connection before it had sent its whole body, so there is nobody to answer."""
 
 
 def check_headers(headers: Mapping[bytes, bytes], limit: int) -> None:
-    """Judges a body by its headers.
+    """Checks what the headers say about the body.
 
     Raises:
-        BodyRefused: it is no JSON, is compressed, or is too long.
+        BodyRefused: the body is not JSON, is compressed, or is too long.
     """
     kind, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
     charset = parameters.strip().removeprefix("charset=").strip('"')
@@ -49,8 +41,8 @@ async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
     """The body of an ASGI request.
 
     Raises:
-        BodyRefused: it is too long, or too slow.
-        ClientGone: it ends before its end.
+        BodyRefused: the body is too long, or takes too long.
+        ClientGone: the connection was closed before the end of the body.
     """
     chunks = []
     size = 0
@@ -68,11 +60,11 @@ async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
-        raise BodyRefused(408, f"the body took longer than {seconds:g} s") from None
+        raise BodyRefused(408, f"the body took longer than {seconds:g} s: send it faster") from None
 
 
-def parse_json(raw: bytes) -> Any:
-    """JSON as RFC 8259 has it, without duplicate keys, NaN, unpaired surrogates, and unreasonable depth.
+def parse_json(raw: bytes) -> object:
+    """The value of JSON text as in RFC 8259. Duplicate keys, NaN, unpaired surrogates and deep nesting are refused.
 
     Raises:
         InvalidRequest: with the rule.
@@ -91,20 +83,20 @@ def parse_json(raw: bytes) -> Any:
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        # Counted in one pass: an object may have hundreds of thousands of keys.
+        # One pass only: an object may have hundreds of thousands of keys.
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise InvalidRequest(f"the key {twice[:100]!r} comes twice in one object of the body")
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _check(value: Any, depth: int) -> None:
+def _check(value: object, depth: int) -> None:
     if depth > _DEEPEST:
         raise RecursionError
     if isinstance(value, str):
@@ -122,4 +114,4 @@ def _check(value: Any, depth: int) -> None:
 
 
 def _too_long(limit: int) -> BodyRefused:
-    return BodyRefused(413, f"the body is longer than {limit:,} bytes")
+    return BodyRefused(413, f"the body is longer than {limit:,} bytes: send less at once")

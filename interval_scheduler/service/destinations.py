@@ -1,8 +1,8 @@
-"""Where webhooks may go: checked urls, and checked addresses that the connection is then pinned to.
+"""Where webhooks may go: rules for urls and for the addresses behind them.
 
-A url is checked when a timer is made, an address each time its host is resolved. The HTTP client connects to the very
-addresses that `CheckedResolver` returned, so that a name that points elsewhere a moment later (DNS rebinding) changes
-nothing.
+A url is checked when a timer is created, and the addresses each time its host is resolved. The HTTP client connects to
+exactly the addresses that `CheckedResolver` returned. A name that points elsewhere a moment later (DNS rebinding)
+therefore changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Lookup = Callable[[str, int, socket.AddressFamily], Awaitable[Sequence[str]]]
 
 MAX_URL_LENGTH = 2048
 
-# What the ipaddress module takes for public, and is not a receiver of anybody.
+# Addresses that the ipaddress module counts as public, although no receiver has one.
 _REFUSED: tuple[Network, ...] = (
     IPv4Network("100.64.0.0/10"),  # carrier-grade NAT
     IPv4Network("168.63.129.16/32"),  # the metadata and health service of Azure
@@ -53,13 +53,16 @@ class DestinationRefused(Exception):
 
 
 class Destinations:
-    """The rules, with the networks that are allowed although they are not public."""
+    """The rules. `allowed` are networks that webhooks may go to although they are not public."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
+    def __repr__(self) -> str:
+        return f"Destinations(allowed=[{', '.join(map(str, self._allowed))}])"
+
     def url(self, text: str) -> URL:
-        """A checked url; names of hosts are not resolved here.
+        """A checked url. The name of its host is not resolved here.
 
         Raises:
             DestinationRefused: with the rule and the fix.
@@ -67,7 +70,7 @@ class Destinations:
         if len(text) > MAX_URL_LENGTH:
             raise DestinationRefused(f"is {len(text)} characters long: use at most {MAX_URL_LENGTH}")
         if re.search(r"[\x00-\x20\x7f\\]", text):
-            raise DestinationRefused("holds a blank, a control character or a backslash: percent-encode them")
+            raise DestinationRefused("holds a space, a control character or a backslash: percent-encode them")
         try:
             url = URL(text)
             host, port = url.raw_host, url.port
@@ -76,11 +79,11 @@ class Destinations:
         if url.scheme not in ("http", "https"):
             raise DestinationRefused("must begin with http:// or https://")
         if re.match(r"[^/?#]*//[^/?#]*@", text):
-            raise DestinationRefused("holds credentials: leave them out, and check the signature of webhooks instead")
+            raise DestinationRefused("holds credentials: leave them out, the receiver can check the signature instead")
         if not host:
-            raise DestinationRefused("names no host")
+            raise DestinationRefused("has no host: write it like https://example.com/path")
         if not port:
-            raise DestinationRefused("has a port that is none: use 1 to 65535")
+            raise DestinationRefused("has an invalid port: use 1 to 65535")
         self._host(host)
         return url.with_fragment(None)
 
@@ -91,7 +94,7 @@ class Destinations:
             self.address(host)
             return
         if not _NAME.fullmatch(host) or len(host) > 253:
-            raise DestinationRefused(f"names the host {host!r}, which is none")
+            raise DestinationRefused(f"has an invalid host, {host!r}: use a name or an address")
         labels = host.rstrip(".").split(".")
         if _NUMERIC_LABEL.fullmatch(labels[-1]):
             # The C library reads 2130706433, 0x7f.1 and 0177.0.0.1 as addresses too.
@@ -99,13 +102,13 @@ class Destinations:
                 raise DestinationRefused(f"writes an address as {host!r}: use four decimal numbers")
             self.address(host)
         elif labels[-1].lower() == "localhost" and not self._allowed:
-            raise DestinationRefused("points to this machine itself")
+            raise DestinationRefused("points to this machine itself, which is not allowed")
 
     def address(self, text: str) -> None:
         """Checks an address.
 
         Raises:
-            DestinationRefused: for one that is not public, and not in an allowed network.
+            DestinationRefused: the address is not public, and not in an allowed network.
         """
         try:
             address: Address = ipaddress.ip_address(text)
@@ -116,16 +119,16 @@ class Destinations:
         if not address.is_global or address.is_multicast or address.is_reserved:
             raise DestinationRefused(f"points to {address}, which is not a public address")
         if any(address in network for network in _REFUSED):
-            raise DestinationRefused(f"points to {address}, which is special")
+            raise DestinationRefused(f"points to {address}, which is reserved for a special purpose")
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves names for the HTTP client, and refuses a host if any of its addresses is refused."""
+    """Resolves names for the HTTP client. A host is refused if one of its addresses is refused."""
 
     def __init__(self, destinations: Destinations, lookup: Lookup | None = None) -> None:
-        """`lookup(host, port, family)` returns addresses as text; the system's resolver by default."""
+        """`lookup(host, port, family)` returns addresses as text; the default is the resolver of the system."""
         self._destinations = destinations
-        # The loop's own few threads would let one slow name server delay the look-ups of everybody else.
+        # The event loop has only a few threads: one slow name server would delay all other look-ups.
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="timer-service-lookup")
         self._lookup = lookup or self._system
 
@@ -161,5 +164,5 @@ class CheckedResolver(AbstractResolver):
 
 
 def joined(url: URL, timer_id: str) -> URL:
-    """``url/<id>``: the id as one more segment of the path, before the query."""
+    """The url with the id as one more segment of its path, before the query."""
     return url.with_path(f"{url.raw_path.rstrip('/')}/{timer_id}", encoded=True, keep_query=True)

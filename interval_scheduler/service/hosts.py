@@ -1,7 +1,7 @@
-"""A share of the worker for every destination host, so that a slow receiver delays nobody else.
+"""A limit of deliveries for every destination host, so that a slow receiver does not delay the others.
 
-A delivery that finds all slots of its host taken waits a moment, as long as few others do and the host is quick. Else
-it is postponed: its slot in the worker is free for others, and it comes back about when its host can take it.
+Where all slots of a host are taken, a delivery waits a moment, if the host is quick and few others wait for it. If not,
+the delivery is postponed: its slot in the worker is free for others, and it comes back about when its host is free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_WAIT_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _WEIGHT = 0.2
-"""Of the newest duration in the moving average."""
+"""The share of the newest duration in the moving average."""
 _HOSTS_KEPT = 10_000
 
 
@@ -28,24 +28,27 @@ _HOSTS_KEPT = 10_000
 class _Host:
     active: int = 0
     seconds: float = 0.0
-    """Moving average of a delivery."""
+    """How long a delivery takes: a moving average."""
     waiters: OrderedDict[asyncio.Future[None], None] = field(default_factory=OrderedDict)
 
 
 class HostSlots:
-    """At most `limit` deliveries to a host at once, and at most `waiting` more that wait for that."""
+    """At most `limit` deliveries to a host at once, and at most `waiting` more that wait for a slot."""
 
     def __init__(self, limit: int, waiting: int) -> None:
         self._limit = limit
         self._waiting = waiting
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
 
+    def __repr__(self) -> str:
+        return f"HostSlots(limit={self._limit}, waiting={self._waiting}, {len(self._hosts)} hosts)"
+
     @asynccontextmanager
     async def slot(self, name: str, waited: float = 0.0) -> AsyncIterator[None]:
         """Holds a slot of the host. `waited`: seconds since the delivery should have begun.
 
         Raises:
-            Postpone: where it has none to give soon.
+            Postpone: no slot will be free soon.
         """
         host = self._hosts.setdefault(name, _Host())
         self._hosts.move_to_end(name)
@@ -63,7 +66,7 @@ class HostSlots:
     async def _wait(self, host: _Host, waited: float) -> None:
         expected = host.seconds * (len(host.waiters) + 1) / self._limit
         if expected > LONGEST_WAIT_SECONDS or len(host.waiters) >= self._waiting:
-            raise self._postponed(host, waited)
+            raise self._postpone(host, waited)
         waiter = asyncio.get_running_loop().create_future()
         host.waiters[waiter] = None
         try:
@@ -71,16 +74,16 @@ class HostSlots:
                 await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():
-                self._leave(host)  # it was handed over in the very moment
+                self._leave(host)  # the slot was handed over at the same moment
             host.waiters.pop(waiter, None)
             if isinstance(error, TimeoutError):
-                # Nobody was done within this time.
+                # No delivery to this host ended within this time.
                 host.seconds = max(host.seconds, LONGEST_WAIT_SECONDS)
-                raise self._postponed(host, waited) from None
+                raise self._postpone(host, waited) from None
             raise
 
     def _leave(self, host: _Host) -> None:
-        """Gives a slot to who waits longest, or back."""
+        """Hands the slot to the delivery that waits longest, or frees it."""
         while host.waiters:
             waiter, _ = host.waiters.popitem(last=False)
             if not waiter.done():
@@ -90,10 +93,11 @@ class HostSlots:
         while len(self._hosts) > _HOSTS_KEPT and not next(iter(self._hosts.values())).active:
             self._hosts.popitem(last=False)
 
-    def _postponed(self, host: _Host, waited: float) -> Postpone:
-        """Back when those that wait are done, and the later the longer it has waited already.
+    def _postpone(self, host: _Host, waited: float) -> Postpone:
+        """Postpones until the deliveries that wait now are done, and at least by a quarter of the time waited so far.
 
-        So a long queue for a slow host is not claimed over and over, and costs those in it a quarter of its time.
+        The second rule keeps a long queue for a slow host from being claimed over and over. In return a delivery comes
+        up to a quarter later than it could.
         """
         drained = host.seconds * (len(host.waiters) + 1) / self._limit
         pause = min(max(drained, waited / 4, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""What is measured, for Prometheus. Every process has a registry of its own."""
+"""Metrics for Prometheus. Every process has a registry of its own."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Metrics:
         )
         self.deliveries = Counter(
             "timer_deliveries",
-            "Ends of deliveries: delivered, failed (and retried, if it may), gave_up, postponed",
+            "Attempts by outcome: delivered, failed (retried if attempts are left), gave_up, postponed",
             ["outcome"],
             registry=registry,
         )
         self.delivery_seconds = Histogram(
-            "timer_delivery_seconds", "How long a delivery took", buckets=_SECONDS, registry=registry
+            "timer_delivery_seconds", "How long one attempt took", buckets=_SECONDS, registry=registry
         )
         self.requests = Counter(
             "timer_requests", "Requests answered, by method and status", ["method", "status"], registry=registry
         )
         self.limited = Counter("timer_requests_limited", "Requests refused by the rate limit", registry=registry)
-        self.created = Counter("timer_created", "Timers made", registry=registry)
+        self.created = Counter("timer_created", "Timers created", registry=registry)
         self.cancelled = Counter("timer_cancelled", "Timers cancelled", registry=registry)
         self._tasks = Gauge("timer_tasks", "Tasks in the namespace, by state", ["state"], registry=registry)
         self._overdue = Gauge(
@@ -47,7 +47,7 @@ class Metrics:
         )
 
     def render(self, stats: Stats) -> bytes:
-        """All of it as text, with the state of the namespace."""
+        """All metrics as text, with the state of the namespace."""
         for state in ("scheduled", "running", "retrying", "dead"):
             self._tasks.labels(state).set(getattr(stats, state))
         self._overdue.set(stats.lateness)

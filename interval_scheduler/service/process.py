@@ -1,11 +1,11 @@
-"""One process of the service: its scheduler, its timers and, unless told otherwise, its deliveries."""
+"""One process of the service: its scheduler, its timers and, unless the settings say otherwise, its deliveries."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import structlog
 
@@ -13,19 +13,20 @@ from ..async_scheduler import AsyncScheduler
 from ..model.errors import SchedulerError
 from ..model.options import Options, load_options
 from .destinations import Lookup
+from .handler import TimerHandler
 from .metrics import Metrics
 from .settings import SCHEDULER_DEFAULTS, Settings
 from .timers import Timers
-from .webhooks import Deliverer
+from .webhooks import WebhookSender
 
 log = structlog.get_logger("interval_scheduler")
 
 
-def scheduler_options(given: Any = None, environment: Mapping[str, str] | None = None) -> Options:
-    """Options of the scheduler: the service's defaults, what is given, and the environment on top of both.
+def scheduler_options(given: object = None, environment: Mapping[str, str] | None = None) -> Options:
+    """Options of the scheduler: the service's defaults, with `given` and then the environment on top of them.
 
     Raises:
-        InvalidOptions: naming every wrong one.
+        InvalidOptions: naming every wrong option.
     """
     variables = os.environ if environment is None else environment
     if isinstance(given, Options):
@@ -36,19 +37,25 @@ def scheduler_options(given: Any = None, environment: Mapping[str, str] | None =
 
 
 class ServiceProcess:
-    """An async context manager: connects, delivers if it shall, and ends with running deliveries done."""
+    """An async context manager: it connects and, if the settings say so, delivers. At its end it waits for deliveries.
 
-    def __init__(self, settings: Settings, scheduler: Any, metrics: Metrics, lookup: Lookup | None = None) -> None:
-        """`scheduler`: options of it; `lookup` resolves the names of webhooks' hosts instead of the system."""
+    `scheduler` holds options of the scheduler. `lookup` resolves the host names of webhooks instead of the system.
+    """
+
+    def __init__(self, settings: Settings, scheduler: object, metrics: Metrics, lookup: Lookup | None = None) -> None:
         self._settings = settings
         self._options = scheduler_options(scheduler)
         self._metrics = metrics
         self._lookup = lookup
-        self._deliverer: Deliverer | None = None
+        self._sender: WebhookSender | None = None
         self.failure: SchedulerError | None = None
-        """What kept it from starting."""
+        """Why it could not start."""
         self._scheduler: AsyncScheduler | None = None
         self._timers: Timers | None = None
+
+    def __repr__(self) -> str:
+        state = "not started" if self._timers is None else "delivering" if self._sender else "not delivering"
+        return f"ServiceProcess({self._options.namespace!r}, {state})"
 
     @property
     def scheduler(self) -> AsyncScheduler:
@@ -70,9 +77,10 @@ class ServiceProcess:
             await self._timers.start()
             if self._settings.deliver:
                 if not self._settings.webhook_secrets:
-                    log.warning("webhooks are not signed: set TIMER_SERVICE_WEBHOOK_SECRETS")
-                self._deliverer = Deliverer(scheduler, self._settings, self._metrics, self._lookup)
-                await scheduler.start_task_execute(self._deliverer.handle)
+                    log.warning("webhooks are sent without a signature: set TIMER_SERVICE_WEBHOOK_SECRETS")
+                concurrency = scheduler.options.concurrency
+                self._sender = WebhookSender(self._settings, self._metrics, concurrency, self._lookup)
+                await scheduler.start_task_execute(TimerHandler(scheduler, self._settings, self._sender).handle)
         except BaseException as error:
             self.failure = error if isinstance(error, SchedulerError) else None
             await self._close()
@@ -83,17 +91,17 @@ class ServiceProcess:
         await self._close()
 
     async def _close(self) -> None:
-        scheduler, deliverer = self.scheduler, self._deliverer
+        scheduler, sender = self.scheduler, self._sender
         try:
-            # What is under way ends by its own deadline.
+            # Every running delivery ends at its own deadline.
             await scheduler.stop_task_execute(grace=self._settings.total_seconds + 1)
         finally:
-            if deliverer is not None:
-                await deliverer.close()
+            if sender is not None:
+                await sender.close()
             await scheduler.close()
 
     async def problems(self, seconds: float) -> list[str]:
-        """What keeps this process from its work, asked of every partition within so many seconds."""
+        """Why this process cannot do its work. Asks every partition, and waits at most so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 stats = await self.scheduler.stats()
@@ -113,5 +121,5 @@ class ServiceProcess:
         return sorted(wrong)
 
     async def metrics_text(self) -> bytes:
-        """The metrics, with the state of the namespace as far as it can be had."""
+        """The metrics of this process, and the state of the partitions that answer."""
         return self._metrics.render(await self.scheduler.stats())

@@ -1,4 +1,4 @@
-"""Running the service as a program."""
+"""The two programs of the service: one serves the API, the other only delivers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
+from socket import socket
 from typing import Any
 
 import uvicorn
@@ -25,8 +26,8 @@ _MOST_CONNECTIONS = 10_000
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
-    """Serves the API, and delivers unless the settings say otherwise, until SIGTERM or SIGINT; the exit code."""
+def serve(settings: Settings, scheduler: object, host: str, port: int) -> int:
+    """Serves the API, and delivers if the settings say so, until SIGTERM or SIGINT. Returns the exit code."""
     app = create_app(settings, scheduler)
     config = uvicorn.Config(
         app,
@@ -51,18 +52,18 @@ def serve(settings: Settings, scheduler: Any, host: str, port: int) -> int:
 
 
 class _StartFailed(logging.Filter):
-    """Drops the traceback of a failed start: the command says in a sentence what failed."""
+    """Drops the traceback of a failed start: the command prints one sentence that says what failed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(("Traceback", "Application startup failed"))
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, which with port 0 nobody knew before, and ends well when it is told to end."""
+    """Prints where it listens, which with port 0 is not known before, and exits with 0 after a signal."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Without raising the signals again afterwards, as uvicorn does: the exit code would be that of a kill."""
+        """Unlike uvicorn, it does not raise the signals again at the end: the exit code would be that of a kill."""
         handlers = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield
@@ -70,7 +71,7 @@ class _Server(uvicorn.Server):
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    async def startup(self, sockets: Any = None) -> None:
+    async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
         for running in self.servers if self.started else ():
             for listening in running.sockets:
@@ -78,14 +79,14 @@ class _Server(uvicorn.Server):
                 print(f"serving at http://{address}:{port}", file=sys.stderr, flush=True)
 
 
-def deliver(settings: Settings, scheduler: Any, metrics_at: tuple[str, int] | None) -> int:
-    """Delivers webhooks until SIGTERM or SIGINT; the exit code. `metrics_at`: host and port for Prometheus."""
+def deliver(settings: Settings, scheduler: object, metrics_at: tuple[str, int] | None) -> int:
+    """Delivers webhooks until SIGTERM or SIGINT. Returns the exit code. `metrics_at`: host and port for Prometheus."""
     _run(_deliver(settings, scheduler, metrics_at))
     return 0
 
 
-async def _deliver(settings: Settings, scheduler: Any, metrics_at: tuple[str, int] | None) -> None:
-    # From here on, also while it starts and while it drains: a signal must not kill what was claimed.
+async def _deliver(settings: Settings, scheduler: object, metrics_at: tuple[str, int] | None) -> None:
+    # From here on, even during start and shutdown, a signal must not kill the process while it holds claimed timers.
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _SIGNALS:
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(asked.set))
@@ -104,7 +105,7 @@ async def _deliver(settings: Settings, scheduler: Any, metrics_at: tuple[str, in
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
-    """On uvloop where it is installed, as uvicorn does."""
+    """Runs on uvloop where it is installed, as uvicorn does."""
     if importlib.util.find_spec("uvloop") is None:
         asyncio.run(main)
     else:

@@ -1,7 +1,7 @@
 """Signatures of the Standard Webhooks specification (standardwebhooks.com), symmetric: scheme ``v1``, HMAC-SHA256.
 
-The signed content is ``{webhook-id}.{webhook-timestamp}.{body}``; the header holds one signature for every secret,
-separated by blanks, so that receivers may still know an older secret while it is rotated.
+The signed content is ``{webhook-id}.{webhook-timestamp}.{body}``. The header holds one signature for every secret,
+separated by spaces, so that a receiver may still use the older secret while secrets are rotated.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 
 PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300
-"""How old, or how far ahead, a timestamp may be, as in the specification's own libraries."""
+"""How old, or how far ahead, a timestamp may be: as in the libraries of the specification."""
 _SHORTEST, _LONGEST = 24, 64
 
 
 def new_secret() -> str:
-    """A fresh secret of 32 random bytes, as text with its prefix."""
+    """A new secret: 32 random bytes, as text with its prefix."""
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -29,7 +29,7 @@ def parse_secret(text: str) -> bytes:
     """The bytes of a secret.
 
     Raises:
-        ValueError: for what is not ``whsec_`` and the base64 of 24 to 64 bytes. The secret is not in the message.
+        ValueError: the text is not ``whsec_`` and the base64 of 24 to 64 bytes. The message does not show the secret.
     """
     try:
         raw = base64.b64decode(text.removeprefix(PREFIX), validate=True)
@@ -41,13 +41,16 @@ def parse_secret(text: str) -> bytes:
 
 
 class Signer:
-    """Signs with every one of some secrets; newest first by convention."""
+    """Signs webhooks with each of its secrets, and checks signatures. By convention the newest secret is first."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [parse_secret(text) for text in secrets]
 
+    def __repr__(self) -> str:  # without the secrets
+        return f"Signer({len(self._keys)} secrets)"
+
     def headers(self, webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """The headers of one delivery; without a signature where there are no secrets. `timestamp`: unix seconds."""
+        """The headers of one delivery, without a signature if there are no secrets. `timestamp`: unix seconds."""
         headers = {"webhook-id": webhook_id, "webhook-timestamp": str(timestamp)}
         if self._keys:
             signatures = (_signature(key, webhook_id, timestamp, body) for key in self._keys)
@@ -55,15 +58,15 @@ class Signer:
         return headers
 
     def verify(self, headers: Mapping[str, str], body: bytes, now: float | None = None) -> bool:
-        """Whether any of the secrets signed this: for receivers, which read names of headers in lower case."""
+        """Whether one of the secrets signed this. For receivers; names of headers must be in lower case."""
         try:
             timestamp = int(headers["webhook-timestamp"])
             given = headers["webhook-signature"].encode()
             expected = [_signature(key, headers["webhook-id"], timestamp, body).encode() for key in self._keys]
-        except (KeyError, ValueError):  # the last also where servers pass bytes on that are no text
+        except (KeyError, ValueError):  # ValueError also for text that is not valid Unicode
             return False
         moment = time.time() if now is None else now
-        # Not abs(moment - timestamp): a number that anybody may send can be too large for a float.
+        # Not abs(moment - timestamp): anybody can send a number that is too large for a float.
         if not moment - TOLERANCE_SECONDS <= timestamp <= moment + TOLERANCE_SECONDS:
             return False
         found = False

@@ -1,394 +1,307 @@
-"""Timers on top of the scheduler: what is stored of them, what can be done with them, what is told about them.
+"""Everything that the API does with timers.
 
-A timer is one task, and its id is the timer's. When it is delivered, the task continues as the record of a finished
-timer, in the same step that ends the run (`Execution.continue_as`), due when its retention is over; a cancelled timer
-is replaced by such a record too. A timer that failed for good is a dead letter of the scheduler. So a timer has one
-place at any time, and what is read from it is never wrong.
+A timer is one task of the scheduler, with the same id. When it was delivered, the task continues as the record of the
+finished timer: `Execution.continue_as` writes the record in the same step that ends the run. The record is due when its
+retention is over. A cancelled timer is replaced by such a record too. A timer that failed for good is a dead letter of
+the scheduler. So a timer is in one place at any time, and what is read of it is always right.
 
-Requests read, decide, and write only if nothing changed meanwhile (``if_version``).
+A request reads the timer, decides, and writes only if the timer has not changed since (``if_version``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+
+import structlog
 
 from ..async_scheduler import AsyncScheduler
 from ..model.errors import InvalidTask, PayloadTooLarge, TaskChanged
-from ..model.results import DeadTask, ScheduledTask
+from ..model.results import ScheduledTask
 from ..model.retry import Retry
-from ..model.schedule import Cron
-from ..model.task import Task
+from ..model.times import to_datetime
 from .errors import Conflict, InvalidRequest, UnknownTimer
+from .replies import DeadLetterBody, PageBody, TimerBody
 from .requests import TimerRequest
 from .settings import Settings
+from .snapshot import FINISHED, Snapshot, dead_letter_body, snapshot_of, to_ms
+from .stored import ExtraRun, Finished, RetentionSweep, Timer, TimerTask, UnreadablePayload, record_task
 
 RETENTION_ID = ":retention"
-_USUAL = Retry()
 _RETENTION_EVERY_SECONDS = 3600.0
 _TRIES = 10
-"""How often a decision is made again because the timer changed under it."""
-_SCANNED = 5000
-"""Most tasks looked at for one page: records of finished timers lie between the upcoming ones."""
+"""How often a request decides again because the timer changed between reading and writing."""
+_MOST_SCANNED = 5000
+"""Most tasks that are read for one page: records of finished timers lie between the upcoming timers."""
 _FARTHEST_SECONDS = 30 * 366 * 86_400.0
-"""From where on a cursor finds nothing: both horizon and retention end before."""
-_CLOCKS_DIFFER_SECONDS = 0.05
-_FINISHED = ("completed", "failed", "cancelled")
-_FAILURE = re.compile(r"\(attempt (\d+)\)$")
+"""A cursor so far ahead finds nothing: both the horizon and the retention end earlier."""
 
-Json = dict[str, Any]
-
-
-@dataclass
-class TimerTask(Task):
-    """A timer, or what belongs to one, as the scheduler has it."""
-
-    id: str
-    payload: Json
-    execute_on: float | None = None
-    reschedule_interval: float | Cron | None = None
-    retry: Retry = _USUAL
-
-    def serialize(self) -> Json:
-        return self.payload
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Upcoming timers; `next` is the cursor of the following page, None at the end."""
-
-    timers: list[Json]
-    next: str | None
+log = structlog.get_logger("interval_scheduler")
 
 
 class Timers:
-    """Everything the API does with timers."""
+    """Creates, reads and changes timers."""
 
     def __init__(self, scheduler: AsyncScheduler, settings: Settings) -> None:
         self._scheduler = scheduler
         self._settings = settings
         self._retry = settings.retry
 
+    def __repr__(self) -> str:
+        return f"Timers({self._scheduler!r})"
+
     async def start(self) -> None:
-        """Sees to it that dead letters are purged when their retention is over; once for all processes."""
-        sweep = TimerTask(RETENTION_ID, {"job": "retention"}, None, _RETENTION_EVERY_SECONDS, Retry(max_retries=0))
+        """Schedules the sweep that deletes dead letters after their retention: one task for all processes."""
+        sweep = TimerTask(RETENTION_ID, RetentionSweep(_RETENTION_EVERY_SECONDS), retry=Retry(max_retries=0))
         try:
             await self._scheduler.assign_task(sweep, if_version="")
         except TaskChanged:
-            return  # another process was quicker, or it was there
+            return  # it is scheduled already
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    async def create(self, request: TimerRequest, key: str | None = None) -> tuple[Json, bool]:
-        """A new timer. With an id or an idempotency key of the caller's, a repeat finds what the first one made.
+    async def create(self, request: TimerRequest, key: str | None = None) -> tuple[TimerBody, bool]:
+        """Creates a timer. With an id or an idempotency key, a repeated request finds the timer of the first one.
 
         Returns the timer, and whether it is new.
 
         Raises:
-            Conflict: the id or key was used for something else.
+            Conflict: the id or key was used for another request.
             InvalidRequest: the message is too large.
         """
         own = request.id or (None if key is None else f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}")
         timer_id = own or secrets.token_hex(16)
         if own is not None and (found := await self._scheduler.peek_task(own)) is not None:
-            return self._repeated(request, found), False
-        task = self._task(timer_id, request, request.due, _now_ms())
+            return _existing(request, found).body(), False
+        timer = Timer(
+            request.url, request.message, request.due, now_ms(), _nonce(), request.repeat, request.fingerprint
+        )
+        task = TimerTask(timer_id, timer, _seconds(timer.due), self._retry)
         try:
             await self._write(task, "")
         except TaskChanged:
             found = await self._scheduler.peek_task(timer_id)
             if found is None:
-                raise Conflict(f"timer {timer_id!r} was made and forgotten at the same time: try again") from None
-            return self._repeated(request, found), False
+                raise Conflict(f"timer {timer_id!r} was created and deleted at the same moment: try again") from None
+            return _existing(request, found).body(), False
         if request.due is None:
             return await self.get(timer_id), True
-        return self._made(task, request.due), True
+        return _written(task, timer, request.due).body(), True
 
-    async def update(self, timer_id: str, request: TimerRequest) -> Json:
-        """Replaces url and message, and the time where the request gives one: a schedule alone is none.
+    async def update(self, timer_id: str, request: TimerRequest) -> TimerBody:
+        """Replaces url and message, and the time where the request gives a first time.
+
+        A schedule without a first time keeps the time of the pending occurrence.
 
         Raises:
-            UnknownTimer, Conflict: there is none, or it is finished.
+            UnknownTimer: there is no such timer.
+            Conflict: it is finished.
         """
         for _ in range(_TRIES):
-            found = await self._alive(timer_id, "updated")
-            old = found.payload
-            task = self._task(timer_id, request, request.due if request.first else old["due"], old["made"])
-            task.payload["print"] = old["print"]  # the request that made it may still be repeated
-            if not request.timed:
-                task.reschedule_interval = _interval(found.interval)
-                task.payload |= {"repeat": old["repeat"], "armed": old["armed"]}
+            found, old = await self._unfinished(timer_id, "updated")
+            # The fingerprint stays: the request that created the timer may still be repeated.
+            timer = replace(old, url=request.url, message=request.message)
+            if request.timed:
+                due = request.due if request.first else old.due
+                timer = replace(timer, due=due, repeat=request.repeat, nonce=_nonce())
+            task = TimerTask(timer_id, timer, _seconds(timer.due), self._retry)
             try:
-                await self._write(task, found.version)
+                await self._write(task, found.task.version)
             except TaskChanged:
                 continue
             if request.first:
-                # Should this not come to pass, the handler sees to it when the timer comes due at its old time.
+                # If this process dies before this write, the handler does it when the timer is due at its old time.
                 await self._scheduler.reschedule_task(timer_id, execute_on=task.execute_on)
             return await self.get(timer_id)
-        raise Conflict(f"timer {timer_id!r} changes too often right now: try again")
+        raise _busy(timer_id)
 
-    async def delete(self, timer_id: str) -> Json:
-        """Deletes a timer and whatever is known of it; says what it was. One that was not finished is cancelled.
+    async def delete(self, timer_id: str) -> TimerBody:
+        """Deletes a timer and its record, and returns what it was. A timer that was not finished counts as cancelled.
 
-        A delivery that is under way is broken off, and not repeated.
+        A delivery that is under way is broken off and not repeated.
 
         Raises:
-            UnknownTimer: there is none.
+            UnknownTimer: there is no such timer.
         """
-        view = self.view(await self._peek(timer_id))
+        found = await self._find(timer_id)
         if not await self._scheduler.remove_task(timer_id):
             raise UnknownTimer(timer_id)
-        return view if view["status"] in _FINISHED else view | {"status": "cancelled"}
+        body = found.body()
+        if found.status not in FINISHED:
+            body["status"] = "cancelled"
+        return body
 
-    async def cancel(self, timer_id: str) -> Json:
-        """Cancels a timer and keeps it so; a delivery that is under way may still arrive, but is not repeated.
+    async def cancel(self, timer_id: str) -> TimerBody:
+        """Cancels a timer and keeps its record. A delivery that is under way may still arrive; it is not repeated.
 
         Raises:
-            UnknownTimer, Conflict: there is none, or it is completed or failed.
+            UnknownTimer: there is no such timer.
+            Conflict: it is completed or failed.
         """
         for _ in range(_TRIES):
-            found = await self._peek(timer_id)
-            if status_of(found) == "cancelled":
-                return self.view(found)
-            self._refuse_finished(found, "cancelled")
-            record = finished(found.payload, "cancelled", max(0, found.attempt - 1), found.last_error, self._settings)
+            found = await self._find(timer_id)
+            if found.status == "cancelled":
+                return found.body()
+            timer = _not_finished(found, "cancelled")
+            error = None if found.failure is None else str(found.failure)
+            attempts = max(0, found.task.attempt - 1)
+            record = timer.end("cancelled", attempts, error, now_ms(), self._settings.retention_seconds)
             task = record_task(timer_id, record)
             try:
-                await self._scheduler.assign_task(task, if_version=found.version)
+                await self._scheduler.assign_task(task, if_version=found.task.version)
             except TaskChanged:
                 continue
-            # Should this not come to pass, the handler does it when the timer would have been due.
+            # If this process dies before this write, the handler does it when the timer would have been due.
             await self._scheduler.reschedule_task(timer_id, execute_on=task.execute_on)
             return await self.get(timer_id)
-        raise Conflict(f"timer {timer_id!r} changes too often right now: try again")
+        raise _busy(timer_id)
 
-    async def run(self, timer_id: str) -> Json:
-        """Delivers now: a one-off instead of at its time, a recurring timer besides it, a failed one once more.
+    async def run(self, timer_id: str) -> TimerBody:
+        """Delivers now: a one-off instead of at its time, a recurring timer besides its schedule, a failed one again.
 
         Raises:
-            UnknownTimer, Conflict: there is none, or it is being delivered, completed or cancelled.
+            UnknownTimer: there is no such timer.
+            Conflict: it is being delivered, completed or cancelled.
         """
         for _ in range(_TRIES):
-            found = await self._peek(timer_id)
-            if status_of(found) == "failed":
+            found = await self._find(timer_id)
+            if found.status == "failed":
                 await self._scheduler.retry_dead_tasks([timer_id])
                 return await self.get(timer_id)
-            self._refuse_finished(found, "run")
-            if found.payload["repeat"] is not None:
-                extra = TimerTask(f":run:{timer_id}:{secrets.token_hex(8)}", {"run": timer_id}, retry=self._retry)
+            timer = _not_finished(found, "run")
+            if timer.repeat is not None:
+                extra = TimerTask(f":run:{timer_id}:{secrets.token_hex(8)}", ExtraRun(timer_id), retry=self._retry)
                 await self._scheduler.assign_task(extra)
-                return self.view(found)
-            if found.state == "running":
-                raise Conflict(f"timer {timer_id!r} is being delivered right now")
-            now = _now_ms()
-            task = TimerTask(timer_id, {**found.payload, "due": now}, now / 1000, None, self._retry)
+                return found.body()
+            if found.task.state == "running":
+                raise Conflict(f"timer {timer_id!r} is being delivered right now: it cannot be run")
+            now = now_ms()
+            task = TimerTask(timer_id, replace(timer, due=now), now / 1000, self._retry)
             try:
-                await self._scheduler.assign_task(task, if_version=found.version)
+                await self._scheduler.assign_task(task, if_version=found.task.version)
             except TaskChanged:
                 continue
             await self._scheduler.reschedule_task(timer_id, delay=0)
             return await self.get(timer_id)
-        raise Conflict(f"timer {timer_id!r} changes too often right now: try again")
+        raise _busy(timer_id)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    async def get(self, timer_id: str) -> Json:
-        """What is known of a timer.
+    async def get(self, timer_id: str) -> TimerBody:
+        """One timer.
 
         Raises:
-            UnknownTimer: there is none.
+            UnknownTimer: there is no such timer.
+            UnreadablePayload: this process cannot read it.
         """
-        return self.view(await self._peek(timer_id))
+        return (await self._find(timer_id)).body()
 
-    async def upcoming(self, limit: int, cursor: str | None) -> Page:
+    async def upcoming(self, limit: int, cursor: str | None) -> PageBody:
         """Timers that wait, in the order of their times. A page may be short: go on while there is a cursor.
 
         Raises:
-            InvalidRequest: for a cursor that is none.
+            InvalidRequest: the cursor is not valid.
         """
         after = _parse_cursor(cursor)
         offset = 0.0
         if after is not None:
-            # A second early, because the servers' clocks go on; what was given out before is skipped.
+            # A second early, because the servers' clocks go on. What earlier pages held is skipped below.
             offset = min(max(0.0, after[0] / 1000 - time.time() - 1), _FARTHEST_SECONDS)
-        timers: list[Json] = []
+        timers: list[TimerBody] = []
         place = None
         scanned = 0
         async for task in self._scheduler.upcoming(offset=offset):
-            position = (_ms(task.due), task.id)
+            position = (to_ms(task.due), task.id)
             if after is not None and position <= after:
                 continue
-            if len(timers) == limit or scanned == _SCANNED:
-                assert place is not None
-                return Page(timers, f"{place[0]}-{place[1]}")
+            if place is not None and (len(timers) == limit or scanned == _MOST_SCANNED):
+                return {"timers": timers, "next": f"{place[0]}-{place[1]}"}
             scanned += 1
             place = position
-            if not task.id.startswith(":") and "end" not in task.payload:
-                timers.append(self.view(task))
-        return Page(timers, None)
+            try:
+                found = snapshot_of(task)
+            except UnreadablePayload as error:
+                log.warning("a timer is missing in a list", id=task.id, error=str(error))
+                continue
+            if found is not None and isinstance(found.stored, Timer):
+                timers.append(found.body())
+        return {"timers": timers, "next": None}
 
-    async def failed(self, limit: int) -> list[Json]:
-        """The newest dead letters."""
-        letters = [letter for letter in await self._scheduler.dead_tasks() if letter.id != RETENTION_ID]
-        return [self._letter(letter) for letter in reversed(letters[-limit:])]
-
-    def view(self, task: ScheduledTask) -> Json:
-        """A timer as it is told. ``time_left`` counts whole seconds, rounded up; 0 once the time has come."""
-        payload = task.payload
-        end = payload.get("end")
-        status = status_of(task)
-        due: int | None = payload["due"]
-        waiting = status == "pending" and task.state == "scheduled"
-        if payload["repeat"] is not None and end is None:
-            due = _ms(task.due)
-        elif due is not None and waiting:
-            due = min(due, _ms(task.due))
-        view: Json = {
-            "id": task.id,
-            "status": status,
-            "time_left": _whole_seconds(task.time_left) if waiting else 0,
-            "due": None if due is None else _iso(due),
-            "url": payload["url"],
-            "created": _iso(payload["made"]),
-            "attempts": max(0, task.attempt - 1),
-            "last_error": task.last_error,
-            "next_attempt": task.due.isoformat(timespec="milliseconds") if status == "retrying" else None,
-            "finished": None,
-        }
-        if end is not None:
-            view |= {"attempts": end["attempts"], "last_error": end["error"], "finished": _iso(end["at"])}
-        elif status == "failed":
-            said = _FAILURE.search(task.last_error or "")
-            view |= {"attempts": int(said[1]) if said else task.attempt, "finished": _iso(_ms(task.due))}
-        elif status == "processing":
-            view["attempts"] = task.attempt
-        if "message" in payload:
-            view["message"] = json.loads(payload["message"])
-        return view | (payload["repeat"] or {})
-
-    def _letter(self, letter: DeadTask) -> Json:
-        said = _FAILURE.search(letter.error)
-        return {
-            "id": letter.payload.get("run", letter.id),
-            "error": letter.error,
-            "attempts": int(said[1]) if said else None,
-            "count": letter.count,
-            "first": letter.first.isoformat(timespec="milliseconds"),
-            "last": letter.last.isoformat(timespec="milliseconds"),
-        }
+    async def failed(self, limit: int) -> list[DeadLetterBody]:
+        """The newest dead letters of timers."""
+        found: list[DeadLetterBody] = []
+        for letter in reversed(await self._scheduler.dead_tasks()):
+            if len(found) == limit:
+                break
+            body = dead_letter_body(letter)
+            if body is not None:
+                found.append(body)
+        return found
 
     # -- parts -------------------------------------------------------------------------------------------------------
-
-    def _task(self, timer_id: str, request: TimerRequest, due: int | None, made: int) -> TimerTask:
-        repeat: Json | None = None
-        if request.cron is not None:
-            repeat = {"cron": request.cron.expression, "tz": request.cron.tz}
-        elif request.interval is not None:
-            repeat = {"interval": request.interval}
-        payload = {
-            "url": request.url,
-            "message": request.message,
-            "due": due,
-            "made": made,
-            "armed": secrets.token_hex(6),
-            "repeat": repeat,
-            "print": request.fingerprint,
-        }
-        execute_on = None if due is None else due / 1000
-        return TimerTask(timer_id, payload, execute_on, request.cron or request.interval, self._retry)
 
     async def _write(self, task: TimerTask, version: str) -> None:
         try:
             await self._scheduler.assign_task(task, if_version=version)
         except PayloadTooLarge:
             limit = self._scheduler.options.max_payload_bytes
-            raise InvalidRequest.of({"message": f"is too large: with the url at most about {limit:,} bytes"}) from None
+            problem = f"is too large: url and message together may have about {limit:,} bytes"
+            raise InvalidRequest.of({"message": problem}) from None
         except InvalidTask as error:
             raise InvalidRequest.of({"message": f"is refused: {error}"}) from error
 
-    def _repeated(self, request: TimerRequest, found: ScheduledTask) -> Json:
-        if found.payload.get("print") != request.fingerprint:
-            raise Conflict(
-                f"timer {found.id!r} exists and was made by another request: use another id or idempotency key, "
-                "update it with PUT, or delete it"
-            )
-        return self.view(found)
-
-    def _made(self, task: TimerTask, due: int) -> Json:
-        """A timer as it was just written, without asking for it."""
-        left = max(0.0, due / 1000 - time.time())
-        when = datetime.fromtimestamp(due / 1000, UTC)
-        return self.view(ScheduledTask(task.id, task.payload, when, left, None, "scheduled", 1))
-
-    async def _peek(self, timer_id: str) -> ScheduledTask:
-        found = await self._scheduler.peek_task(timer_id)
-        if found is None or found.payload.get("end", {}).get("until", math.inf) <= _now_ms():
+    async def _find(self, timer_id: str) -> Snapshot:
+        task = await self._scheduler.peek_task(timer_id)
+        found = None if task is None else snapshot_of(task)
+        if found is None or (isinstance(found.stored, Finished) and found.stored.forget <= now_ms()):
             raise UnknownTimer(timer_id)
         return found
 
-    async def _alive(self, timer_id: str, verb: str) -> ScheduledTask:
-        found = await self._peek(timer_id)
-        self._refuse_finished(found, verb)
-        return found
-
-    def _refuse_finished(self, found: ScheduledTask, verb: str) -> None:
-        status = status_of(found)
-        if status in _FINISHED:
-            raise Conflict(f"timer {found.id!r} is {status} and cannot be {verb}")
-
-
-def _whole_seconds(left: float) -> int:
-    """Rounded up, but for a moment by which the clocks of this machine and of Redis may differ."""
-    return max(1, math.ceil(left - _CLOCKS_DIFFER_SECONDS)) if left > 0 else 0
-
-
-def _interval(interval: timedelta | Cron | None) -> float | Cron | None:
-    return interval.total_seconds() if isinstance(interval, timedelta) else interval
-
-
-def status_of(task: ScheduledTask) -> str:
-    """pending, processing, retrying, completed, failed or cancelled."""
-    end = task.payload.get("end")
-    if end is not None:
-        return str(end["status"])
-    if task.state == "dead":
-        return "failed"
-    if task.state == "running":
-        return "processing"
-    # One that was only postponed waits as a retry does, and has not been tried.
-    return "retrying" if task.attempt > 1 else "pending"
-
-
-def finished(payload: Mapping[str, Any], status: str, attempts: int, error: str | None, settings: Settings) -> Json:
-    """The record of a finished timer: without its message, and with when it may be forgotten."""
-    now = _now_ms()
-    end = {
-        "status": status,
-        "at": now,
-        "until": now + round(settings.retention_seconds * 1000),
-        "attempts": attempts,
-        "error": error,
-    }
-    return {**{name: value for name, value in payload.items() if name != "message"}, "end": end}
-
-
-def record_task(timer_id: str, record: Json) -> TimerTask:
-    """A record as a task, due when it may be forgotten."""
-    return TimerTask(timer_id, record, record["end"]["until"] / 1000)
+    async def _unfinished(self, timer_id: str, verb: str) -> tuple[Snapshot, Timer]:
+        found = await self._find(timer_id)
+        return found, _not_finished(found, verb)
 
 
 async def sweep(scheduler: AsyncScheduler, settings: Settings) -> int:
-    """Deletes the dead letters whose retention is over; says how many."""
+    """Deletes the dead letters whose retention is over; returns how many."""
     return await scheduler.purge_dead_tasks(before=datetime.now(UTC) - timedelta(seconds=settings.retention_seconds))
+
+
+def _nonce() -> str:
+    return secrets.token_hex(6)
+
+
+def _existing(request: TimerRequest, task: ScheduledTask) -> Snapshot:
+    """The timer that an earlier request created, if it was the same request."""
+    found = snapshot_of(task)
+    if found is None:
+        raise Conflict(f"the id {task.id!r} is taken by a task that is not a timer: use another id")
+    if found.stored.fingerprint != request.fingerprint:
+        raise Conflict(
+            f"timer {task.id!r} exists and was created by another request: use another id or idempotency key, "
+            "update it with PUT, or delete it"
+        )
+    return found
+
+
+def _written(task: TimerTask, timer: Timer, due: int) -> Snapshot:
+    """A timer right after it was created, without a further question to Redis."""
+    left = max(0.0, due / 1000 - time.time())
+    return Snapshot(ScheduledTask(task.id, None, to_datetime(due), left, None, "scheduled", 1), timer)
+
+
+def _not_finished(found: Snapshot, verb: str) -> Timer:
+    if isinstance(found.stored, Finished) or found.status in FINISHED:
+        raise Conflict(f"timer {found.task.id!r} is {found.status} and cannot be {verb}")
+    return found.stored
+
+
+def _busy(timer_id: str) -> Conflict:
+    return Conflict(f"timer {timer_id!r} is being changed by too many requests right now: try again")
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:
@@ -396,17 +309,13 @@ def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:
         return None
     match = re.fullmatch(r"(\d{1,15})-(.{1,1000})", cursor, re.DOTALL)
     if match is None:
-        raise InvalidRequest.of({"cursor": "is none: pass on `next` of the page before"})
+        raise InvalidRequest.of({"cursor": "is not valid: use the `next` value of the previous page"})
     return int(match[1]), match[2]
 
 
-def _now_ms() -> int:
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

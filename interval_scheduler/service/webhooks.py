@@ -1,10 +1,9 @@
-"""Delivering timers: one POST per attempt, and what its answer means."""
+"""Sending webhooks: one attempt is one POST, and the answer decides what follows it."""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-import hashlib
 import random
 import time
 from dataclasses import dataclass
@@ -13,23 +12,19 @@ from datetime import UTC, datetime
 import aiohttp
 
 from .._version import __version__
-from ..async_scheduler import AsyncScheduler
 from ..model.errors import GiveUp, RetryAfter
-from ..worker.run import Execution, current_execution
 from .destinations import CheckedResolver, DestinationRefused, Destinations, Lookup, joined
 from .hosts import HostSlots
 from .metrics import Metrics
 from .settings import Settings
 from .signing import Signer
-from .timers import Json, TimerTask, finished, record_task, status_of, sweep
+from .stored import Failure, encode_failure
 
 _DRAIN_SECONDS = 2.0
-"""How long the rest of an answer is read for: its status has decided by then."""
+"""How long the rest of an answer is read: the status has decided by then."""
 _EXCERPT_BYTES = 200
-_TOLD_CHARACTERS = 300
-"""Longest text of a failure that is stored with the timer."""
 _KEEP_ALIVE_SECONDS = 2.0
-"""How long a connection is kept for the next delivery: less than most receivers keep it."""
+"""How long a connection is kept for the next delivery: shorter than most receivers keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +37,21 @@ class Delivery:
     message: str
     due: int
     attempt: int
-    token: int
+    fencing_token: int
 
 
-class Deliverer:
-    """The handler of the scheduler: delivers timers, and keeps what is left of them."""
+class WebhookSender:
+    """Sends deliveries, at most so many to one host at once."""
 
-    def __init__(
-        self, scheduler: AsyncScheduler, settings: Settings, metrics: Metrics, lookup: Lookup | None = None
-    ) -> None:
-        """`lookup` resolves names instead of the system. To be made on the event loop."""
-        self._scheduler = scheduler
+    def __init__(self, settings: Settings, metrics: Metrics, concurrency: int, lookup: Lookup | None = None) -> None:
+        """`concurrency`: of the worker. `lookup` resolves names instead of the system. Needs a running event loop."""
         self._settings = settings
-        self._retry = settings.retry
+        self._policy = settings.retry
         self._metrics = metrics
         self._signer = Signer(settings.webhook_secrets)
         self._destinations = Destinations(settings.allowed_networks)
-        # A host's waiting deliveries hold slots of the worker: at most a quarter of them.
-        self._hosts = HostSlots(settings.host_concurrency, max(1, scheduler.options.concurrency // 4))
+        # Deliveries that wait for a host hold slots of the worker: at most a quarter of them.
+        self._hosts = HostSlots(settings.host_concurrency, max(1, concurrency // 4))
         self._resolver = CheckedResolver(self._destinations, lookup)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -78,58 +70,27 @@ class Deliverer:
             trust_env=False,  # a proxy would resolve names by itself
         )
 
+    def __repr__(self) -> str:
+        return f"WebhookSender({self._signer!r}, {self._hosts!r})"
+
     async def close(self) -> None:
         await self._session.close()
-        await self._resolver.close()  # the session leaves what it was given to its giver
+        await self._resolver.close()  # the session does not close a resolver that it was given
 
-    async def handle(self, payload: Json) -> None:
-        """What the scheduler calls for every due task of the namespace."""
-        execution = current_execution()
-        if "job" in payload:
-            await sweep(self._scheduler, self._settings)
-        elif "end" in payload:
-            # A cancelled timer whose record was not moved to the end of its retention.
-            if _ms(execution.due) < payload["end"]["until"]:
-                execution.continue_as(record_task(execution.id, payload))
-        elif "run" in payload:
-            timer = await self._scheduler.peek_task(payload["run"])
-            if timer is not None and status_of(timer) in ("pending", "processing", "retrying"):
-                await self._deliver(self._delivery(timer.id, timer.payload, execution, _id(execution.id)))
-        elif payload["repeat"] is not None:
-            webhook_id = _id(execution.id, payload["made"], _ms(execution.slot))
-            await self._deliver(self._delivery(execution.id, payload, execution, webhook_id))
-        elif payload["due"] > _ms(execution.due):
-            # An update of which only the first half was written: the timer is not due yet.
-            execution.continue_as(TimerTask(execution.id, payload, payload["due"] / 1000, None, self._retry))
-        else:
-            webhook_id = _id(execution.id, payload["made"], payload["armed"])
-            await self._deliver(self._delivery(execution.id, payload, execution, webhook_id))
-            record = finished(payload, "completed", execution.attempt, None, self._settings)
-            execution.continue_as(record_task(execution.id, record))
-
-    def _delivery(self, timer_id: str, payload: Json, execution: Execution, webhook_id: str) -> Delivery:
-        due = _ms(execution.slot)
-        if payload["due"] is not None and not execution.id.startswith(":"):
-            # A timer that was moved is late by its new time.
-            due = payload["due"] if payload["repeat"] is None else max(due, payload["due"])
-        return Delivery(
-            timer_id, webhook_id, payload["url"], payload["message"], due, execution.attempt, execution.fencing_token
-        )
-
-    async def _deliver(self, delivery: Delivery) -> None:
-        """One attempt.
+    async def send(self, delivery: Delivery) -> None:
+        """Makes one attempt.
 
         Raises:
-            RetryAfter: to be tried again, if attempts are left.
-            GiveUp: never to be tried again.
-            Postpone: its host is busy; this was no attempt.
+            RetryAfter: it failed, and is retried if attempts are left.
+            GiveUp: it failed, and is not retried.
+            Postpone: its host is busy. This does not count as an attempt.
         """
         try:
             url = self._destinations.url(delivery.url)
         except DestinationRefused as error:
-            # What was allowed when the timer was made may not be any more.
+            # The url was allowed when the timer was created, but the settings have changed.
             self._metrics.deliveries.labels("gave_up").inc()
-            raise GiveUp(f"the url {error} (attempt {delivery.attempt})") from error
+            raise GiveUp(encode_failure(Failure.of(f"the url {error}", delivery.attempt))) from error
         outcome = "postponed"
         try:
             waited = time.time() - delivery.due / 1000
@@ -151,25 +112,28 @@ class Deliverer:
         status = "delayed" if lateness > self._settings.delayed_after_seconds else "on-time"
         body = f'{{"message":{delivery.message},"timerId":"{delivery.timer_id}","status":"{status}"}}'.encode()
         headers = self._signer.headers(delivery.webhook_id, int(begin), body)
-        headers["webhook-fencing-token"] = str(delivery.token)
+        headers["webhook-fencing-token"] = str(delivery.fencing_token)
         headers["webhook-attempt"] = str(delivery.attempt)
-        total = self._settings.total_seconds
         try:
-            try:
-                await self._send(url, body, headers, delivery.attempt, total)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
-                # Most likely the receiver closed a kept connection at this very moment: a new one tells.
-                left = total - (time.time() - begin)
-                if left <= 0 or isinstance(error, aiohttp.ClientConnectorError):
-                    raise  # out of time, or this was a new one
-                await self._send(url, body, headers, delivery.attempt, left)
+            await self._request(url, body, headers, delivery.attempt)
         except (aiohttp.ClientError, DestinationRefused, OSError, ValueError) as error:
             text = "no answer in time" if isinstance(error, TimeoutError) else f"{error or type(error).__name__}"
-            raise self._failed(f"{_told(text)} (attempt {delivery.attempt})", delivery.attempt) from error
+            raise self._retry(text, delivery.attempt) from error
         finally:
             self._metrics.delivery_seconds.observe(max(0.0, time.time() - begin))
 
-    async def _send(self, url: str, body: bytes, headers: dict[str, str], attempt: int, seconds: float) -> None:
+    async def _request(self, url: str, body: bytes, headers: dict[str, str], attempt: int) -> None:
+        """One request, or two: a receiver may close a kept connection at the moment when it is used again."""
+        begin, total = time.time(), self._settings.total_seconds
+        try:
+            await self._request_once(url, body, headers, attempt, total)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
+            left = total - (time.time() - begin)
+            if left <= 0 or isinstance(error, aiohttp.ClientConnectorError):
+                raise  # no time is left, or the connection was a new one
+            await self._request_once(url, body, headers, attempt, left)
+
+    async def _request_once(self, url: str, body: bytes, headers: dict[str, str], attempt: int, seconds: float) -> None:
         timeout = aiohttp.ClientTimeout(
             total=seconds,
             connect=self._settings.connect_seconds,
@@ -179,24 +143,23 @@ class Deliverer:
         async with self._session.post(
             url, data=body, headers=headers, allow_redirects=False, timeout=timeout
         ) as response:
-            excerpt = await self._rest_of(response)
-            if not 200 <= response.status < 300:
-                said = f"HTTP {response.status} {response.reason or ''}".rstrip()
-                said = f"{said}: {excerpt}" if excerpt else said
-                self._refused(response, f"{_told(said)} (attempt {attempt})", attempt)
+            excerpt = await self._excerpt(response)
+            if 200 <= response.status < 300:
+                return
+            text = f"HTTP {response.status} {response.reason or ''}".rstrip()
+            text = f"{text}: {excerpt}" if excerpt else text
+            if response.status == 410:
+                raise GiveUp(encode_failure(Failure.of(text, attempt)))
+            raise self._retry(text, attempt, retry_after(response.headers.get("Retry-After")))
 
-    def _refused(self, response: aiohttp.ClientResponse, said: str, attempt: int) -> None:
-        if response.status == 410:
-            raise GiveUp(said)
-        raise self._failed(said, attempt, retry_after(response.headers.get("Retry-After")))
+    def _retry(self, reason: str, attempt: int, asked: float | None = None) -> RetryAfter:
+        """A retry after the backoff, or later if the receiver asked for that; `asked` in seconds."""
+        own = self._policy.delay_ms(attempt, random.random()) / 1000
+        pause = max(own, min(asked or 0.0, self._settings.max_retry_after_seconds))
+        return RetryAfter(pause, encode_failure(Failure.of(reason, attempt)))
 
-    def _failed(self, said: str, attempt: int, asked: float | None = None) -> RetryAfter:
-        """A failure to be tried again after the backoff, or later if the receiver asked for that."""
-        own = self._retry.delay_ms(attempt, random.random()) / 1000
-        return RetryAfter(max(own, min(asked or 0.0, self._settings.max_retry_after_seconds)), said)
-
-    async def _rest_of(self, response: aiohttp.ClientResponse) -> str:
-        """The beginning of an answer. One that is long, slow or broken costs its connection and nothing else."""
+    async def _excerpt(self, response: aiohttp.ClientResponse) -> str:
+        """The beginning of an answer. If the answer is long, slow or broken, only its connection is closed."""
         excerpt = b""
         size = 0
         try:
@@ -208,12 +171,12 @@ class Deliverer:
                         response.close()
                         break
         except (aiohttp.ClientError, OSError):
-            response.close()  # the status came through, and that is what counts
+            response.close()  # the status has arrived, and only that decides
         return excerpt.decode("utf-8", "replace")
 
 
 def retry_after(text: str | None, now: float | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, which has seconds or an HTTP date; None for neither."""
+    """The seconds that a ``Retry-After`` header asks for, as a number or an HTTP date; None for anything else."""
     if text is None:
         return None
     text = text.strip()
@@ -227,17 +190,3 @@ def retry_after(text: str | None, now: float | None = None) -> float | None:
         moment = moment.replace(tzinfo=UTC)
     reference = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
     return max(0.0, (moment - reference).total_seconds())
-
-
-def _told(text: str) -> str:
-    """What a receiver said, or what went wrong with it, as it is stored, logged and shown."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:_TOLD_CHARACTERS]).strip()
-
-
-def _id(*parts: object) -> str:
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
-    return f"msg_{digest}"
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

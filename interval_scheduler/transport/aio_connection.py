@@ -1,8 +1,8 @@
 """How an open connection of redis-py carries many calls at once on an event loop.
 
-redis-py opens it (TLS, login, Sentinel) and speaks on it first. Afterwards its own way of sending and reading would
-cost a task and three timeouts for every round trip, more than all the rest of a call: where it is on a stream of
-asyncio, the stream is taken over.
+redis-py opens it (TLS, login, Sentinel) and sends the first commands. Its own way of sending and reading would cost an
+asyncio task and three timeouts for every round trip, more than the rest of a call. So its stream is taken over, where
+it has one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, Protocol
 
 import hiredis
 
-from . import replies as answers
 from .endpoint import ANSWER_SECONDS
+from .resp import INCOMPLETE, new_parser
 
 Done = Callable[[list[Any] | BaseException], None]
-"""Takes the replies, errors of the server among them as exceptions, or what befell the connection instead; a
-cancellation where the event loop is ending."""
+"""Takes the replies (errors of the server are exceptions among them), or the error that broke the connection; a
+cancellation if the event loop is ending."""
 
 
-class Wire(Protocol):
+class Connection(Protocol):
     """An open connection: one exchange at a time."""
 
     @property
@@ -33,36 +33,36 @@ class Wire(Protocol):
         first."""
 
     def extend(self, packed: bytes, count: int) -> bool:
-        """Adds commands to the exchange that is under way; whether this wire can."""
+        """Adds commands to the exchange that is under way. Returns whether this connection can do that."""
 
     async def close(self) -> None:
-        """Gives the connection up. Nobody is told."""
+        """Closes the connection. `done` is not called."""
 
 
-def open_wire(connection: Any) -> Wire:
+def take_over(connection: Any) -> Connection:
     """What carries calls over a connection of redis-py that was just opened, and on which nothing is under way."""
     stream = stream_of(connection)
-    return _CallWire(connection) if stream is None else _StreamWire(connection, stream)
+    return _MethodConnection(connection) if stream is None else _StreamConnection(connection, stream)
 
 
 def stream_of(connection: Any) -> asyncio.WriteTransport | None:
-    """What an open connection of redis-py writes to, where that is a stream of asyncio.
+    """What an open connection of redis-py writes to, if that is a stream of asyncio.
 
-    Whoever gives up the connection must abort it: closed in order, TLS would wait for the server to say goodbye, for
-    longer than the event loop may run.
+    Who gives up the connection must abort the stream: an orderly TLS close would wait for the server, perhaps longer
+    than the event loop runs.
     """
     writer = getattr(connection, "_writer", None)
     return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
 
 
-class _StreamWire(asyncio.Protocol):
-    """Speaks on the stream of a connection itself."""
+class _StreamConnection(asyncio.Protocol):
+    """Uses the stream of a connection directly."""
 
     def __init__(self, connection: Any, stream: asyncio.WriteTransport) -> None:
         self._connection = connection
         self._stream = stream
         self._loop = asyncio.get_running_loop()
-        self._reader = answers.reader()
+        self._parser = new_parser()
         self._replies: list[Any] = []
         self._count = 0
         self._done: Done | None = None
@@ -77,7 +77,7 @@ class _StreamWire(asyncio.Protocol):
     def exchange(self, packed: bytes, count: int, done: Done) -> None:
         self._count, self._done = count, done
         self._heard = self._loop.time()
-        # One timer serves many exchanges: to set and cancel one for each would cost more than to look now and then.
+        # One timer serves many exchanges: setting and cancelling one for each costs more than looking now and then.
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard + ANSWER_SECONDS, self._look)
         self._stream.write(packed)
@@ -98,10 +98,10 @@ class _StreamWire(asyncio.Protocol):
             self._timer = self._loop.call_later(ANSWER_SECONDS - silent, self._look)
 
     def data_received(self, data: bytes) -> None:
-        reader, replies = self._reader, self._replies
+        parser, replies = self._parser, self._replies
         try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not answers.NOTHING:
+            parser.feed(data)
+            while (reply := parser.gets()) is not INCOMPLETE:
                 replies.append(reply)
         except hiredis.ProtocolError as error:
             self._broke(error)
@@ -109,7 +109,7 @@ class _StreamWire(asyncio.Protocol):
         if len(replies) < self._count:
             self._heard = self._loop.time()
         elif self._done is None or len(replies) > self._count:
-            self._broke(ConnectionError("the server said what nobody had asked for"))
+            self._broke(ConnectionError("unexpected data from the server"))
         else:
             done, self._done, self._replies = self._done, None, []
             done(replies)
@@ -131,8 +131,8 @@ class _StreamWire(asyncio.Protocol):
         await self._connection.disconnect(nowait=True)
 
 
-class _CallWire:
-    """Speaks through the methods of a connection that has no stream: one in memory, or a simulated one."""
+class _MethodConnection:
+    """Uses the methods of a connection that has no stream: it is in memory, or simulated."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -169,7 +169,7 @@ class _CallWire:
 
 
 async def response(connection: Any) -> Any:
-    """The next reply on a connection of redis-py; an error of the server as it is, not raised."""
+    """The next reply on a connection of redis-py. An error of the server is returned, not raised."""
     from redis.exceptions import ResponseError
 
     try:

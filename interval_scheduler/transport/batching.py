@@ -1,7 +1,7 @@
-"""Single assignments that are made in the same turn of the event loop travel together: one script call a partition.
+"""Sends single assignments of the same turn of the event loop together: one script call for each partition.
 
-A call of its own for each costs the server ten times as much, and so would ``asyncio.gather`` over ``assign_task``. One
-that comes while they come one at a time need not wait for the others of its turn: it leaves at once.
+A call for each assignment would cost the server ten times as much. While assignments come one at a time, each leaves at
+once and does not wait for the end of the turn.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .aio import AsyncTransport
 
 
 class Assignment(asyncio.Future[bool]):
-    """What `assign_task` gives: a future, so that ``gather`` need not make a task for each of many calls.
+    """What `assign_task` returns: a future, so that ``gather`` makes no asyncio task for each of many calls.
 
-    It is a coroutine as well, by having the methods of one: ``create_task`` and task groups take nothing else.
+    It also has the methods of a coroutine, because ``create_task`` and task groups take nothing else.
     """
 
     _steps: Generator[Any, None, bool] | None = None
@@ -33,7 +33,7 @@ class Assignment(asyncio.Future[bool]):
 
     def throw(self, *error: Any) -> Any:
         if self._steps is None:
-            self.cancel()  # whoever drives this ends before it began to wait, and will never ask what came of it
+            self.cancel()  # who drives this ends before it waits, and will never ask for the result
             self._steps = self.__await__()
         return self._steps.throw(*error)
 
@@ -45,25 +45,25 @@ class Assignment(asyncio.Future[bool]):
 
 
 class Batcher:
-    """The assignments of one loop turn, and who waits for them."""
+    """The assignments of one turn of the loop, and the futures that wait for them."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._prepared: list[Prepared] = []
-        # Apart, because a pair for each would be one more object for the garbage collector to look after.
+        # A list of its own: a pair for each would be one more object for the garbage collector.
         self._futures: list[Assignment] = []
-        # The newest one was alone in its turn, and none was under way when it left.
+        # Whether the last assignment was the only one in its turn, and none was under way when it left.
         self._one_at_a_time = False
 
     def assign(
         self, operations: Operations, task: object, loop: asyncio.AbstractEventLoop
     ) -> Coroutine[Any, Any, bool]:
-        """Checks a task, and gives what will be True if it was new.
+        """Checks a task, and returns what will be True if the task is new.
 
         It is sent in this turn of `loop`, the running one, whether it is awaited or not.
 
         Raises:
-            InvalidTask: when it is awaited, naming the wrong member; the others are not concerned.
+            InvalidTask: when it is awaited, naming the wrong member. Other assignments are not affected.
         """
         try:
             prepared = operations.prepare(task)
@@ -87,7 +87,7 @@ class Batcher:
         return future
 
     def send(self, operations: Operations) -> None:
-        """Sends what was gathered so far: what another call must not overtake."""
+        """Sends all assignments so far, so that no other call overtakes them."""
         if self._prepared:
             home = operations.home(self._prepared[0][0])
             self._one_at_a_time = len(self._prepared) == 1 and self._transport.is_idle(home.instance)
@@ -98,7 +98,7 @@ class Batcher:
         prepared, futures = self._prepared, self._futures
         self._prepared, self._futures = [], []
         while prepared:
-            # No id may come twice in a call: the second one updates the first one, in a call after it.
+            # No id may come twice in a call. The second one updates the first one, in a later call.
             future_of: dict[bytes, Assignment] = {}
             batch: list[Prepared] = []
             again: list[tuple[Prepared, Assignment]] = []
@@ -119,7 +119,7 @@ def _hand_out(
     futures: Sequence[Assignment],
     outcome: list[Reply] | Exception,
 ) -> None:
-    """Tells everybody who waits for a part of a call what came of it."""
+    """Gives the result of a call to the futures of all its assignments."""
     try:
         if isinstance(outcome, Exception):
             raise outcome

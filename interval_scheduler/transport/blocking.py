@@ -1,4 +1,4 @@
-"""The blocking transport: usable from any number of threads; every thread in a call has a connection of its own."""
+"""The blocking transport. Any number of threads may use it; each thread in a call has a connection of its own."""
 
 from __future__ import annotations
 
@@ -8,98 +8,104 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..model.errors import PartitionUnavailable
 from ..protocol.commands import Command, Reply, by_instance
-from . import replies as answers
-from .blocking_connection import Link, open_link, response
+from .blocking_connection import Connection, response, take_over
+from .connecting import Generation, carry_out, connect
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
+from .failures import connection_failed
+from .replies import come_from_replica, has_errors, is_missing_script, missing_scripts, note_writes, with_our_errors
+from .resp import pack
 
 _IDLE_SECONDS = 1.0
-"""A connection unused for longer is checked for a server that has hung up."""
+"""A connection that was not used for longer is checked before use: the server may have closed it."""
 
 
 class BlockingTransport:
-    """Executes commands: those for one instance in one round trip, several instances at the same time."""
+    """Executes commands: those for one instance in one round trip, those for several instances at the same time."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint], answer_seconds: float = ANSWER_SECONDS) -> None:
         """`answer_seconds` is the longest time to an answer."""
-        self._lines = {
-            name: _Line(endpoint, min(answer_seconds, ANSWER_SECONDS)) for name, endpoint in endpoints.items()
+        self._pools = {
+            name: Pool(endpoint, min(answer_seconds, ANSWER_SECONDS)) for name, endpoint in endpoints.items()
         }
 
     def execute(self, commands: Sequence[Command]) -> list[Reply]:
-        """The reply of every command, in order; where an instance failed, the `PartitionUnavailable` in its place.
+        """The reply to every command, in order. If an instance failed, the `PartitionUnavailable` stands in its place.
 
         Raises:
-            EmbeddedServerError, InvalidOptions: where this machine cannot start, or lacks the software for, a private
-                server. Waiting mends neither; one that ran and is down is like any instance.
+            EmbeddedServerError, InvalidOptions: this machine cannot start a private server, or lacks the software for
+                it. Waiting does not help. A private server that ran and is down is like any other instance.
         """
         if len(commands) == 1:
-            return self._lines[commands[0].instance].execute(commands)
+            return self._pools[commands[0].instance].execute(commands)
         replies: list[Reply] = [None] * len(commands)
         started = []
         for name, positions in by_instance(commands).items():
             batch = [commands[position] for position in positions]
-            line = self._lines[name]
-            started.append((line, batch, positions, line.send(batch)))
-        for line, batch, positions, sent in started:
-            for position, reply in zip(positions, line.receive(batch, sent), strict=True):
+            pool = self._pools[name]
+            started.append((pool, batch, positions, pool.send(batch)))
+        for pool, batch, positions, sent in started:
+            for position, reply in zip(positions, pool.receive(batch, sent), strict=True):
                 replies[position] = reply
         return replies
 
     @contextmanager
     def stream(self) -> Iterator[Callable[[Command], Callable[[], list[Reply]]]]:
-        """Gives what sends one command after another, and returns what waits for its reply; in the order of sending."""
-        ways: dict[str, _Way] = {}
+        """Gives a function that sends a command and returns a function that waits for its reply.
 
-        def begin(command: Command) -> Callable[[], list[Reply]]:
-            way = ways.get(command.instance)
-            if way is None:
-                way = ways[command.instance] = _Way(self._lines[command.instance])
-            way.send(command)
-            return partial(way.reply, command)
+        Commands to one instance are carried out, and their replies must be asked for, in the order of sending.
+        """
+        pipelines: dict[str, _Pipeline] = {}
+
+        def send(command: Command) -> Callable[[], list[Reply]]:
+            pipeline = pipelines.get(command.instance)
+            if pipeline is None:
+                pipeline = pipelines[command.instance] = _Pipeline(self._pools[command.instance])
+            pipeline.send(command)
+            return partial(pipeline.reply, command)
 
         try:
-            yield begin
+            yield send
         finally:
-            for way in ways.values():
-                way.close()
+            for pipeline in pipelines.values():
+                pipeline.close()
 
     def close(self) -> None:
-        for line in self._lines.values():
-            line.close()
+        for pool in self._pools.values():
+            pool.close()
 
 
-class _Line:
-    """The connections to one instance. Those not in use wait on a stack, the warmest on top."""
+class Pool:
+    """The connections to one instance. Those not in use lie on a stack, the one that was used last on top."""
 
     def __init__(self, endpoint: Endpoint, answer_seconds: float) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        self.generation = Generation()
+        self.pool: Any = None
         self._answer_seconds = answer_seconds
-        self._trust = answers.Trust()
-        self._pool: Any = None
-        self._idle: deque[tuple[float, Link]] = deque()
+        self._idle: deque[tuple[float, Connection]] = deque()
         self._pid = os.getpid()
 
     def execute(self, commands: Sequence[Command]) -> list[Reply]:
         return self.receive(commands, self.send(commands))
 
-    def send(self, commands: Sequence[Command]) -> Link | PartitionUnavailable:
-        """A connection on which the commands are under way, or the error that came instead."""
+    def send(self, commands: Sequence[Command]) -> Connection | PartitionUnavailable:
+        """Sends commands, and returns the connection that carries them, or the error instead of it."""
         try:
             connection = self.take()
         except PartitionUnavailable as error:
             return error
         try:
-            connection.send(b"".join(map(answers.pack, commands)))
+            connection.send(b"".join(map(pack, commands)))
         except Exception as error:
             return self.drop(connection, error)
         return connection
 
-    def receive(self, commands: Sequence[Command], sent: Link | PartitionUnavailable) -> list[Reply]:
-        """The replies; commands that are safe to repeat are repeated once where the connection broke under them."""
+    def receive(self, commands: Sequence[Command], sent: Connection | PartitionUnavailable) -> list[Reply]:
+        """The replies. If the connection broke, commands that are safe to repeat are repeated once."""
         if not isinstance(sent, PartitionUnavailable):
             try:
                 return self._read(commands, sent)
@@ -108,12 +114,12 @@ class _Line:
         return self.repeat(commands, sent)
 
     def repeat(self, commands: Sequence[Command], failure: PartitionUnavailable) -> list[Reply]:
-        """Sends commands once more that the connection broke under, where that is safe; else the failure of each."""
+        """Sends commands once more after their connection broke, if that is safe; else gives the failure of each."""
         if not failure.unknown_outcome or not all(command.repeatable for command in commands):
             return [failure] * len(commands)
         again = self.send(commands)
         if isinstance(again, PartitionUnavailable):
-            # What was sent before may still have been carried out.
+            # What was sent first may have been carried out all the same.
             again.unknown_outcome = True
             return [again] * len(commands)
         try:
@@ -126,11 +132,11 @@ class _Line:
         self.put_back(connection)
         return replies
 
-    def _exchange(self, commands: Sequence[Command], connection: Link) -> list[Reply]:
+    def _exchange(self, commands: Sequence[Command], connection: Connection) -> list[Reply]:
         """Reads the replies to what was sent."""
         replies = [connection.read() for _ in commands]
-        if answers.has_errors(replies):
-            missing, loads, packed = answers.missing_scripts(commands, replies)
+        if has_errors(replies):
+            missing, loads, packed = missing_scripts(commands, replies)
             if missing:
                 connection.send(packed)
                 for _ in range(loads):
@@ -138,164 +144,131 @@ class _Line:
                 for position in missing:
                     replies[position] = connection.read()
             replies = self._finished(replies, connection)
-        answers.learn(self._endpoint.loss_detector, connection.run_id, commands, replies)
+        note_writes(self.endpoint.loss_detector, connection.run_id, commands, replies)
         return replies
 
-    def _finished(self, replies: list[Any], connection: Link) -> list[Reply]:
-        if answers.wants_new_connection(replies):
+    def _finished(self, replies: list[Any], connection: Connection) -> list[Reply]:
+        if come_from_replica(replies):
             connection.close()
-        return answers.finished(self._endpoint.name, replies)
+        return with_our_errors(self.endpoint.name, replies)
 
-    def take(self) -> Link:
-        """A connection to send on; it must be put back or dropped.
+    def take(self) -> Connection:
+        """A connection to send on. The caller must put it back, or drop it.
 
         Raises:
-            PartitionUnavailable: where none can be made.
+            PartitionUnavailable: where none can be opened.
         """
         if self._pid != os.getpid():
             # After a fork the sockets belong to the parent.
-            self._pool, self._idle, self._pid = None, deque(), os.getpid()
+            self.pool, self._idle, self._pid = None, deque(), os.getpid()
         while True:
             try:
                 since, connection = self._idle.pop()
             except IndexError:
-                return self._connect()
-            trusted = connection.opened_at == self._trust.losses
-            if trusted and (time.monotonic() - since < _IDLE_SECONDS or not connection.has_hung_up()):
+                return cast("Connection", carry_out(connect(self)))
+            is_current = connection.generation == self.generation.current
+            if is_current and (time.monotonic() - since < _IDLE_SECONDS or not connection.has_hung_up()):
                 return connection
             connection.close()
 
-    def put_back(self, connection: Link) -> None:
-        """Takes a connection back on which nothing is under way."""
+    def put_back(self, connection: Connection) -> None:
+        """Takes back a connection on which nothing is under way."""
         if connection.is_open:
             self._idle.append((time.monotonic(), connection))
 
-    def drop(self, connection: Link, error: Exception) -> PartitionUnavailable:
-        """Gives up a connection that broke under a command; the error for that."""
-        self._lost(connection)
-        return answers.lost(self._endpoint.name, error, sent=True)
+    def drop(self, connection: Connection, error: Exception) -> PartitionUnavailable:
+        """Closes a connection that broke during a command, and returns the error for that."""
+        self.generation.end(connection.generation)
+        connection.close()
+        return connection_failed(self.endpoint.name, error, sent=True)
 
-    def read(self, command: Command, connection: Link) -> Reply:
+    def read(self, command: Command, connection: Connection) -> Reply:
         """The next reply, which is that of `command`."""
         reply = connection.read()
-        if answers.is_missing_script(reply):
-            # Elsewhere, because more replies are on their way here.
+        if is_missing_script(reply):
+            # On another connection, because more replies are on their way on this one.
             return self.execute([command])[0]
         if isinstance(reply, Exception):
             [reply] = self._finished([reply], connection)
-        answers.learn(self._endpoint.loss_detector, connection.run_id, [command], [reply])
+        note_writes(self.endpoint.loss_detector, connection.run_id, [command], [reply])
         return reply
 
-    def _lost(self, connection: Link) -> None:
-        self._trust.lose(connection.opened_at)
-        connection.close()
+    # -- what `connect` asks for -------------------------------------------------------------------------------------
 
-    def _connect(self) -> Link:
-        try:
-            return self._open_connection()
-        except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
-            raise
-        except Exception as first:
-            try:
-                self._endpoint.revive()
-                return self._open_connection()
-            except PartitionUnavailable:
-                raise
-            except Exception as error:
-                raise answers.lost(self._endpoint.name, error, sent=False) from first
+    def new_pool(self) -> Any:
+        return self.endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
 
-    def _open_connection(self) -> Link:
-        if self._pool is None:
-            self._endpoint.open()
-            self._pool = self._endpoint.connection_pool(asynchronous=False, answer_seconds=self._answer_seconds)
-        connection = self._pool.make_connection()
-        losses = self._trust.losses
-        connection.connect()
-        try:
-            run_id, greeting = self._meet(connection)
-        except BaseException:
-            connection.disconnect()
-            raise
-        opened = open_link(connection)
-        opened.opened_at, opened.run_id = losses, run_id
-        if greeting is not None:
-            try:
-                self._greet(opened, greeting)
-            except BaseException:
-                opened.close()
-                raise
+    def ask(self, connection: Any, packed: bytes) -> Any:
+        connection.send_packed_command([packed], check_health=False)
+        return response(connection)
+
+    def give_up(self, connection: Any) -> None:
+        connection.disconnect()
+
+    def take_over(self, connection: Any, run_id: str, generation: int) -> Connection:
+        opened = take_over(connection)
+        opened.run_id, opened.generation = run_id, generation
         return opened
 
-    def _meet(self, connection: Any) -> tuple[str, Command | None]:
-        """Learns which run of the server this is, and how it is set up; what must be sent first, if anything."""
-        if self._endpoint.loss_detector is None:
-            return "", None
-        connection.send_packed_command([answers.INFO], check_health=False)
-        return answers.met(self._endpoint, response(connection))
-
-    def _greet(self, connection: Link, greeting: Command) -> None:
-        assert self._endpoint.loss_detector is not None
-        connection.send(answers.pack(greeting))
-        [reply] = self._exchange([greeting], connection)
-        if not connection.is_open:
-            raise reply  # a replica answered
-        self._endpoint.loss_detector.greeted(greeting, reply)
+    def execute_first(self, connection: Connection, command: Command) -> Reply:
+        connection.send(pack(command))
+        return self._exchange([command], connection)[0]
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop()[1].close()
-        close_pool(self._pool)
+        close_pool(self.pool)
 
 
-class _Way:
-    """Commands on their way to one instance, on a connection of their own."""
+class _Pipeline:
+    """Commands that are sent to one instance one after another, before their replies, on a connection of their own."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
-        self._connection: Link | None = None
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._connection: Connection | None = None
         self._sent: deque[Command] = deque()
         self._replies: dict[int, Reply] = {}
 
     def send(self, command: Command) -> None:
         if self._connection is None:
             try:
-                self._connection = self._line.take()
+                self._connection = self._pool.take()
             except PartitionUnavailable as error:
                 self._replies[id(command)] = error
                 return
         self._sent.append(command)
         try:
-            self._connection.send(answers.pack(command))
+            self._connection.send(pack(command))
         except Exception as error:
-            self._broke(error)
+            self._fail(error)
 
     def reply(self, command: Command) -> list[Reply]:
         while id(command) not in self._replies:
             assert self._connection is not None
             oldest = self._sent[0]
             try:
-                reply = self._line.read(oldest, self._connection)
+                reply = self._pool.read(oldest, self._connection)
             except Exception as error:
-                self._broke(error)
+                self._fail(error)
             else:
                 self._replies[id(oldest)] = reply
                 self._sent.popleft()
                 if not self._connection.is_open:
-                    self._broke(ConnectionError("the server became a replica"))
+                    self._fail(ConnectionError("the server became a replica"))
         return [self._replies.pop(id(command))]
 
-    def _broke(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         assert self._connection is not None
-        failure = self._line.drop(self._connection, error)
+        failure = self._pool.drop(self._connection, error)
         self._connection = None
         commands = list(self._sent)
         self._sent.clear()
         if commands:
-            for command, reply in zip(commands, self._line.repeat(commands, failure), strict=True):
+            for command, reply in zip(commands, self._pool.repeat(commands, failure), strict=True):
                 self._replies[id(command)] = reply
 
     def close(self) -> None:
         if self._connection is not None and self._sent:
-            self._connection.close()  # nobody waits for what is still to come on it
+            self._connection.close()  # nobody waits for the replies that are still to come
         elif self._connection is not None:
-            self._line.put_back(self._connection)
+            self._pool.put_back(self._connection)

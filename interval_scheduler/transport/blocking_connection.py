@@ -1,6 +1,7 @@
-"""How an open connection of redis-py carries calls for a thread: `wire` for those who block.
+"""How an open connection of redis-py carries calls for a thread.
 
-Its own way of sending and reading takes a tenth of the time of a call: where it is on a socket, that is used directly.
+redis-py opens it (TLS, login, Sentinel). Sending and reading by its own methods would take a tenth of the time of a
+call, so its socket is used directly where it has one.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from . import replies as answers
+from .replies import raise_connection_error
+from .resp import INCOMPLETE, new_parser
 
 _BUFFER_BYTES = 16 * 1024
 
 
-class Link:
-    """A connection that speaks through its own methods, because it has no socket: one in memory, or a simulated one."""
+class Connection:
+    """Uses the methods of redis-py's connection, because that has no socket: it is in memory, or simulated."""
 
     run_id = ""
-    """Which run of its server it leads to."""
-    opened_at = 0
-    """How many connections were lost before it was opened, see `answers.Trust`."""
+    """Which start of its server it leads to."""
+    generation = 0
+    """See `connecting.Generation`."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -33,45 +35,45 @@ class Link:
         self._connection.send_packed_command([packed], check_health=False)
 
     def read(self) -> Any:
-        """The next reply; an error of the server as it is, not raised.
+        """The next reply. An error of the server is returned, not raised.
 
         Raises:
-            Exception: where the connection broke, whatever redis-py or the system says then.
+            Exception: where the connection broke; whatever redis-py or the system raises then.
         """
         return response(self._connection)
 
     def has_hung_up(self) -> bool:
-        """Nothing was asked, so anything to read is the end of the connection."""
+        """Whether the server closed the connection. Nothing was asked, so anything to read means that."""
         try:
             return bool(self._connection.can_read(0))
-        except Exception:  # whatever it is, this connection is not to be used again
+        except Exception:  # whatever it is, this connection must not be used again
             return True
 
     def close(self) -> None:
         self._connection.disconnect()
 
 
-class _SocketLink(Link):
-    """Speaks on the socket of a connection itself. Its timeout is the one that redis-py was given."""
+class _SocketConnection(Connection):
+    """Uses the socket of a connection directly. Its timeout is the one that redis-py was given."""
 
     is_open = True
 
-    def __init__(self, connection: Any, plug: socket.socket) -> None:
+    def __init__(self, connection: Any, sock: socket.socket) -> None:
         super().__init__(connection)
-        self.send = plug.sendall  # type: ignore[method-assign,assignment]
-        self._receive_into = plug.recv_into
+        self.send = sock.sendall  # type: ignore[method-assign,assignment]
+        self._receive_into = sock.recv_into
         self._buffer = bytearray(_BUFFER_BYTES)
-        self._reader = answers.reader()
+        self._parser = new_parser()
 
     def read(self) -> Any:
-        reader = self._reader
-        while (reply := reader.gets()) is answers.NOTHING:
+        parser = self._parser
+        while (reply := parser.gets()) is INCOMPLETE:
             received = self._receive_into(self._buffer)
             if not received:
                 raise ConnectionError("the server hung up")
-            reader.feed(self._buffer, 0, received)
+            parser.feed(self._buffer, 0, received)
         if isinstance(reply, Exception):
-            answers.raise_lost([reply])
+            raise_connection_error([reply])
         return reply
 
     def close(self) -> None:
@@ -80,7 +82,7 @@ class _SocketLink(Link):
 
 
 def response(connection: Any) -> Any:
-    """The next reply on a connection of redis-py; an error of the server as it is, not raised."""
+    """The next reply on a connection of redis-py. An error of the server is returned, not raised."""
     from redis.exceptions import ResponseError
 
     try:
@@ -89,7 +91,7 @@ def response(connection: Any) -> Any:
         return error
 
 
-def open_link(connection: Any) -> Link:
+def take_over(connection: Any) -> Connection:
     """What carries calls over a connection of redis-py that was just opened, and on which nothing is under way."""
-    plug = getattr(connection, "_sock", None)
-    return _SocketLink(connection, plug) if isinstance(plug, socket.socket) else Link(connection)
+    sock = getattr(connection, "_sock", None)
+    return _SocketConnection(connection, sock) if isinstance(sock, socket.socket) else Connection(connection)

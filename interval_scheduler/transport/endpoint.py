@@ -1,7 +1,7 @@
-"""Where an instance is reached, and what redis-py's connections are told.
+"""Where an instance is reached, and the settings of redis-py's connections to it.
 
-redis-py 8 repeats commands by itself and cuts reads at 5 s; a repeated script would be a second claim. Every such
-setting is explicit here: no retries (only our transports retry, and only what is safe), every wait with a deadline,
+redis-py 8 repeats commands by itself and cuts reads at 5 s. A repeated script would be a second claim. So every such
+setting is explicit here: no retries (only our transports retry, and only what is safe), every wait has a deadline,
 RESP2, no decoding.
 """
 
@@ -18,7 +18,7 @@ from ..protocol.commands import Command, Reply
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
 ANSWER_SECONDS = 5.0
-"""Longest time to an answer. Scripts take milliseconds: a connection silent for longer is given up."""
+"""Longest time to an answer. Scripts take milliseconds, so a connection that is silent for longer is given up."""
 
 _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _memory_lock = threading.Lock()
@@ -27,16 +27,16 @@ _memory_lock = threading.Lock()
 class LossDetector(Protocol):
     """What learns from every connection and reply whether a server lost writes: `servers.data_loss`."""
 
-    def connected(self, instance: str, run: str) -> Command | None:
-        """A new connection to a run of the server: what must be sent on it before anything else."""
+    def connect(self, instance: str, run_id: str) -> Command | None:
+        """A new connection leads to this start of the server. Returns what must be sent on it first, if anything."""
 
-    def greeted(self, command: Command, reply: Reply) -> None:
+    def take_handshake(self, command: Command, reply: Reply) -> None:
         """Takes the reply to that."""
 
-    def learn(self, meta: object, run: str, writes: int) -> None:
-        """A script wrote: the partition of `meta` has been written to so many times, in this run."""
+    def learn_writes(self, meta: object, run_id: str, writes: int) -> None:
+        """A script wrote to the partition of `meta`, which has been written to so many times since it was created."""
 
-    def gone(self, meta: object) -> None:
+    def learn_absence(self, meta: object) -> None:
         """A script did not find the partition of `meta`."""
 
     def learn_token(self, partition: int, token: int) -> None:
@@ -46,7 +46,7 @@ class LossDetector(Protocol):
 class Inspection(Protocol):
     """What judges how a server is set up: `servers.inspection`."""
 
-    def connected(self, instance: str, answer: object) -> None:
+    def examine(self, instance: str, info: object) -> None:
         """Takes the reply to ``INFO`` on a new connection.
 
         Raises:
@@ -97,7 +97,7 @@ class Endpoint:
             server.stop()
 
     def connection_pool(self, asynchronous: bool, answer_seconds: float = ANSWER_SECONDS) -> Any:
-        """A redis-py connection pool; the transports only ask it to make connections."""
+        """A connection pool of redis-py. The transports only use it to make connections."""
         import redis
         import redis.asyncio
         from redis.backoff import NoBackoff

@@ -34,6 +34,8 @@ class Claims:
         self._confirmed_by_hand = confirmed_by_hand
         self._runs: set[Run] = set()
         self._tell = RunEvents(context.events, context.log)
+        self.handler_begins = self._tell.start
+        """A handler is about to begin. Called in its thread, where it has one."""
         self.runner = make_runner(handler, self, threads=context.runtime.threads)
         self.settlers: dict[str, Settler] = {}
         """Who reports the ends of runs, by instance. Filled by the worker."""
@@ -64,7 +66,10 @@ class Claims:
             else:
                 token = run.header.token
                 self._runs.add(run)
-                self._start(run)
+                if run.outcome is None and not (run.suspect or self._context.stopping):
+                    self.runner.submit(run)  # as nearly all
+                else:
+                    self._start_or_end(run)
         if token and self._context.loss_detector is not None:
             self._context.loss_detector.learn_token(partition.number, token)
 
@@ -104,17 +109,15 @@ class Claims:
         run.outcome = decision.outcome
         return run
 
-    def _start(self, run: Run) -> None:
-        """Starts a run, or ends it at once."""
+    def _start_or_end(self, run: Run) -> None:
         if run.outcome is not None:
             self.finish(run, run.outcome)
         elif self._context.stopping:
             self.finish(run, Outcome(End.RELEASED))
-        elif run.suspect and not self._slots.takes_suspects:
+        elif not self._slots.takes_suspects:
             self.finish(run, Outcome(End.RELEASED, delay=_RELEASE_DELAY_MS))
         else:
-            if run.suspect:
-                self._slots.keep_suspect(run)
+            self._slots.keep_suspect(run)
             self.runner.submit(run)
 
     def release_waiting(self) -> None:
@@ -123,10 +126,6 @@ class Claims:
             self.finish(run, Outcome(End.RELEASED))
 
     # -- what the runner tells ---------------------------------------------------------------------------------------
-
-    def handler_begins(self, run: Run) -> None:
-        """A handler is about to begin. Called in its thread, where it has one."""
-        self._tell.start(run)
 
     def handler_ended(self, run: Run, outcome: Outcome) -> None:
         """A handler has ended, or its run was too late to begin."""
@@ -148,6 +147,7 @@ class Claims:
         self._slots.end(run)
         if run.lost:
             self.refuse(run)
+            self._slots.settle()
         else:
             self.settlers[run.partition.instance].add(run)
 
@@ -155,17 +155,17 @@ class Claims:
 
     def settle(self, run: Run, settlement: Settlement) -> None:
         """The end of a run was reported and accepted."""
-        self._forget(run)
+        self._runs.discard(run)
         self._tell.settlement(run, settlement)
 
     def refuse(self, run: Run) -> None:
         """The end of a run was refused, or need not be reported because its lease is lost."""
-        self._forget(run)
+        self._runs.discard(run)
         self._tell.refusal(run)
 
-    def _forget(self, run: Run) -> None:
-        self._runs.discard(run)
-        self._slots.settle()
+    def count_settled(self, count: int) -> None:
+        """The ends of `count` runs were accepted or refused."""
+        self._slots.settle(count)
 
     def lose_lease(self, run: Run) -> None:
         """A lease was lost: a coroutine is cancelled, a plain function can ask `lease_lost`. Called in any thread."""

@@ -16,7 +16,7 @@ from ..support.runtime import Runtime
 from ..transport.endpoint import LossDetector
 
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
-"""Executes commands on a lane of the asyncio transport, and gives their replies."""
+"""Executes commands on a pipeline of the asyncio transport, and gives their replies."""
 
 
 class Context:

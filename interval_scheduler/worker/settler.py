@@ -14,6 +14,7 @@ from ..core.record import RUNNING
 from ..core.settlement import NOTHING_FOLLOWS, Settlement, nothing_follows, settle
 from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
 from ..protocol import calls
+from ..protocol.calls import ACCEPTED, CHANGED
 from ..protocol.commands import Command, Partition
 from ..protocol.operation import batches
 from ..protocol.settling import take_change
@@ -122,22 +123,27 @@ class Settler:
     def _answered(self, runs: Sequence[Run], settlements: Sequence[Settlement], settled: calls.Settled) -> None:
         records = iter(settled.changed)
         next_due = _NEVER
+        changed = 0
         for run, settlement, answer in zip(runs, settlements, settled.answers, strict=True):
-            if answer == calls.ACCEPTED or (answer != calls.CHANGED and run.unsure):
+            if answer == ACCEPTED or (answer != CHANGED and run.unsure):
                 # A report was sent before, and no answer came. That the run is unknown now shows that it was accepted.
                 header = settlement.header
                 if header is not None and header.due < next_due and header.state != RUNNING:
                     next_due = header.due
                 self._claims.settle(run, settlement)
-            elif answer == calls.CHANGED:
-                self._changed(run, next(records))
+            elif answer == CHANGED:
+                changed += self._changed(run, next(records))
             else:
                 self._claims.refuse(run)
+        self._claims.count_settled(len(runs) - changed)
         if next_due < _NEVER:
             self._claimer.hint(runs[0].partition.number, next_due)
 
-    def _changed(self, run: Run, record: bytes) -> None:
-        """The task was assigned, moved or asked to run now during the run: decides again, on what it is now."""
+    def _changed(self, run: Run, record: bytes) -> bool:
+        """The task was assigned, moved or asked to run now during the run: decides again, on what it is now.
+
+        False if the record cannot be read: the run is refused then.
+        """
         assert run.outcome is not None
         try:
             run.outcome = take_change(run, run.outcome, record)
@@ -145,8 +151,9 @@ class Settler:
             message = "a task was changed to something this version cannot read"
             self._context.log.write("error", message, id=run.task_id, error=str(error))
             self._claims.refuse(run)
-            return
+            return False
         self._queue.append(run)
+        return True
 
     def _command(self, chunk: Sequence[Run], settlements: Sequence[Settlement]) -> Command:
         now = self._context.runtime.script_now()

@@ -105,23 +105,31 @@ class Slots:
     # -- the ends of runs --------------------------------------------------------------------------------------------
 
     def free(self) -> None:
-        """A slot is free again: its run has ended, or there is none because the record could not be read."""
+        """A slot is free again that had no run, because the record could not be read."""
         self._occupied -= 1
         if not self._occupied:
             self._all_free.set()
-        self._wake_claimants()
+        # Once a turn of the loop, however many runs ended in it.
+        if not self._waking:
+            self._wake_claimants()
 
     def end(self, run: Run) -> None:
-        """The handler of a run has ended. Its end has to be reported."""
+        """The handler of a run has ended: its slot is free, and its end has to be reported."""
         if self._suspect is run:
             self._suspect = None
         self._unsettled += 1
-        self.free()
+        # `free`, without a call for every run.
+        self._occupied -= 1
+        if not self._occupied:
+            self._all_free.set()
+        if not self._waking:
+            self._wake_claimants()
 
-    def settle(self) -> None:
-        """The end of a run was reported."""
-        self._unsettled -= 1
-        if self._unsettled_room == 1:
+    def settle(self, count: int = 1) -> None:
+        """The ends of `count` runs were reported."""
+        had_room = self._unsettled_room > 0
+        self._unsettled -= count
+        if not had_room and self._unsettled_room > 0:
             # Claiming may have paused for want of it, and there need be no other run whose end would wake it.
             self._wake_claimants()
 
@@ -140,7 +148,6 @@ class Slots:
         self._suspect = run
 
     def _wake_claimants(self) -> None:
-        # Once a turn of the loop, however many runs ended in it.
         if not self._waking:
             self._waking = True
             self._loop.call_soon(self._wake_now)

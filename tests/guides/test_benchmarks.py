@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import report
 from benchmarks.capacity import Costs, Limits, plan
-from benchmarks.figures import Goal, Row, shown
+from benchmarks.figures import OURS, Figure, Goal, Row, Table, shown
 from benchmarks.peers.registry import PEERS
 from benchmarks.questions.register import QUESTIONS
 from tests.servers import Binary
@@ -57,12 +59,31 @@ def test_a_quick_run_fills_table_and_json(server_binary: Binary, tmp_path: Path)
     assert ("B2", "bulk", "HSET + SADD on a raw socket") in rows
 
 
-def test_the_account_names_every_part(server_binary: Binary) -> None:
-    printed = _run(server_binary, "benchmarks.account", "--tasks", "500")
-    for title in ("assign_tasks from one process", "processor time of the worker", "processor time of the server"):
-        assert title in printed
-    for part in ("making the Task", "packing the calls", "the script", "what the claim means", "packing settles"):
-        assert f"| {part} | " in printed
+def test_the_account_names_the_folders_of_the_package(server_binary: Binary) -> None:
+    printed = _run(server_binary, "benchmarks.account", "--tasks", "20000")
+    for title in ("assign_tasks", "running tasks once", "running recurring tasks"):
+        assert f"## {title}\n" in printed
+    for part in ("core", "protocol", "transport", "worker"):
+        assert f"\n| {part} | " in printed
+
+
+def test_pages_are_made_from_what_a_run_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "HERE", tmp_path)
+    shutil.copy(ROOT / "benchmarks" / "README.md", tmp_path)
+    question = QUESTIONS["B4"]
+    [goal, *_] = question.goals
+    table = Table()
+    for value in (50_000.0, 60_000.0, 70_000.0):
+        table.add("B4", Figure(goal.what, OURS, value, "tasks/s"))
+        table.add("B4", Figure("run due tasks", "arq", value / 30, "tasks/s"))
+    about = {"machine": {"processor": "Z80", "cores": "1"}, "how": "3 repetitions.", "date": "2026-01-01", "peers": {}}
+    left, about_left = report.from_json(report.as_json(table, [question], about))
+    report.write_pages(left, [question], about_left)
+    readme, results = ((tmp_path / name).read_text() for name in ("README.md", "RESULTS.md"))
+    assert "2026-01-01; processor Z80, cores 1. 3 repetitions." in readme
+    assert f"| B4 | {goal.what} | ≥ 50,000 | 60,000 tasks/s | 17% | reached |" in readme
+    assert "| arq | - | - | 2,000 (0.033 ×) |" in readme
+    assert "| run due tasks | arq | 2,000 tasks/s | 17% | | | |".replace(" | | | |", " |  |  |  |") in results
 
 
 def test_every_peer_has_an_adapter() -> None:

@@ -193,7 +193,7 @@ def test_a_step_that_fails_is_named_and_nothing_is_left(
 
 def test_hints_that_do_not_arrive(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind a proxy that does not pass pub/sub on."""
-    monkeypatch.setattr("interval_scheduler.doctor.line.Line.hear", lambda *_: None)
+    monkeypatch.setattr("interval_scheduler.doctor.connection.Connection.hear", lambda *_: None)
     findings = diagnose(server.url)
     assert not_ok(findings) == [("warning", "hints")]
 

@@ -164,12 +164,13 @@ class TestDT4Peek:
 class TestDT5Upcoming:
     async def test_in_due_order_with_offset_duration_and_limit(self, scheduler: Uniform) -> None:
         now = time.time()
-        await scheduler.assign_tasks(Job(f"a{n:04}", now + 100 + n) for n in range(500))
+        await scheduler.assign_tasks(Job(f"a{n:04}", now + 1000 + 10 * n) for n in range(500))
         await scheduler.assign_task(Job("overdue", now - 50))
         everything = [task.id for task in await scheduler.upcoming()]
         assert everything == ["overdue", *(f"a{n:04}" for n in range(500))]
         assert [task.id for task in await scheduler.upcoming(limit=3)] == ["overdue", "a0000", "a0001"]
-        window = await scheduler.upcoming(offset=149.5, duration=10)
+        # Five seconds for a machine in demand to come this far.
+        window = await scheduler.upcoming(offset=1495, duration=100)
         assert [task.id for task in window] == [f"a{n:04}" for n in range(50, 60)]
         assert await scheduler.upcoming(limit=0) == []
 

@@ -71,7 +71,7 @@ def user(folder: Path, binary: str) -> subprocess.Popen[str]:
     """A process that uses the server until its input ends; it has said so when this returns."""
     script = f"""
         import sys
-        from interval_scheduler.embedded import EmbeddedServer
+        from interval_scheduler.transport.embedded import EmbeddedServer
         server = EmbeddedServer({str(folder)!r}, binary={binary!r})
         server.start()
         print("ready", flush=True)
@@ -234,7 +234,7 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_server(folder: Path) -> None:
 
 def test_an_exit_without_stop_waits_until_the_server_is_gone(folder: Path, server_binary: Binary) -> None:
     script = f"""
-        from interval_scheduler.embedded import EmbeddedServer
+        from interval_scheduler.transport.embedded import EmbeddedServer
         EmbeddedServer({str(folder)!r}, binary={server_binary.path!r}).start()
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=30)

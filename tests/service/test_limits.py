@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from interval_scheduler import InvalidOptions
-from interval_scheduler.service import Settings, load_settings
-from interval_scheduler.service.limits import ApiKey, RateLimit, client_of, new_key
+from interval_scheduler.service import Settings, Signer, create_app, load_settings
+from interval_scheduler.service.api_keys import ApiKey, client_of, new_key
+from interval_scheduler.service.rate_limit import RateLimit
 from tests.service.conftest import MakeService
 
 
@@ -113,7 +114,11 @@ def test_wrong_settings_are_named(field: str, value: Any) -> None:
 
 def test_secrets_are_not_shown() -> None:
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    assert secret not in repr(Settings(webhook_secrets=(secret,)))
+    settings = Settings(webhook_secrets=(secret,), max_batch=5)
+    assert repr(settings) == "Settings(max_batch=5, 1 webhook secrets)"
+    assert secret not in repr(Signer([secret]))
+    process = create_app(settings, {"namespace": "shop"}).state.process
+    assert repr(process) == "ServiceProcess('shop', not started)"
 
 
 def test_the_documentation_names_every_setting() -> None:

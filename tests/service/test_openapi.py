@@ -18,7 +18,7 @@ from schemathesis.engine.events import EngineFinished, NonFatalError, ScenarioFi
 
 from interval_scheduler import Scheduler
 from interval_scheduler.service import Settings, create_app
-from interval_scheduler.service.limits import new_key
+from interval_scheduler.service.api_keys import new_key
 from tests.integration.conftest import storage
 from tests.servers import RedisServer
 from tests.service.conftest import LOOPBACK, Server

@@ -233,7 +233,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_keys_and_secrets_are_printed_and_fit() -> None:
-    from interval_scheduler.service.limits import ApiKey, client_of
+    from interval_scheduler.service.api_keys import ApiKey, client_of
     from interval_scheduler.service.signing import parse_secret
 
     assert len(parse_secret(run("serve", "--new-secret").stdout.strip())) == 32

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,10 +19,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from interval_scheduler import Postpone
 from interval_scheduler.service import Signer
+from interval_scheduler.service.api_keys import new_key
 from interval_scheduler.service.hosts import HostSlots
-from interval_scheduler.service.limits import new_key
 from interval_scheduler.service.signing import new_secret, parse_secret
-from interval_scheduler.service.timers import TimerTask, finished, record_task
+from interval_scheduler.service.stored import Timer, TimerTask, decode, record_task
 from interval_scheduler.service.webhooks import retry_after
 from tests.service.conftest import SECRET, MakeService, Received, Receiver, Service, answering, fine
 from tests.tasks import after, eventually
@@ -353,12 +354,15 @@ async def test_half_written_cancels_and_updates_are_completed_by_the_handler(
 ) -> None:
     """A process that dies between the two writes of a cancel or an update leaves these behind."""
     made = await service.create(timeout=60, url=receiver.url(), id="cancelled")
-    payload = (await service.scheduler.peek_task(made["id"])).payload  # type: ignore[union-attr]
-    record = record_task("cancelled", finished(payload, "cancelled", 0, None, service.process._settings))
-    await service.scheduler.assign_task(record)
+    task = await service.scheduler.peek_task(made["id"])
+    assert task is not None
+    timer = decode(task.payload)
+    assert isinstance(timer, Timer)
+    record = timer.end("cancelled", 0, None, round(time.time() * 1000), retention_seconds=86_400)
+    await service.scheduler.assign_task(record_task("cancelled", record))
     await service.scheduler.reschedule_task("cancelled", delay=0)
     await service.create(timeout=60, url=receiver.url(), id="moved")
-    moved = {**payload, "due": round(after(120) * 1000)}
+    moved = replace(timer, due=round(after(120) * 1000))
     await service.scheduler.assign_task(TimerTask("moved", moved, after(120)))
     await service.scheduler.reschedule_task("moved", delay=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
-from interval_scheduler.transport.replies import wants_new_connection
+from interval_scheduler.transport.replies import come_from_replica
 
 FROM_A_SCRIPT = "Error running script (call to f_51): @user_script:46: @user_script: 46: -READONLY You can't write"
 
@@ -22,5 +22,5 @@ FROM_A_SCRIPT = "Error running script (call to f_51): @user_script:46: @user_scr
 )
 def test_a_read_only_replica_is_left(error: Exception, wants: bool) -> None:
     """docket#440: stayed on a read-only replica. Redis 6.2 hides the error of a command in that of its script."""
-    assert wants_new_connection([[b"ok"], error]) is wants
-    assert not wants_new_connection([[b"ok"]])
+    assert come_from_replica([[b"ok"], error]) is wants
+    assert not come_from_replica([[b"ok"]])

@@ -12,7 +12,7 @@ from interval_scheduler.protocol.operation import BATCH_TASKS
 from interval_scheduler.protocol.tasks import Operations
 from interval_scheduler.protocol.topology import Layout
 from interval_scheduler.support.runtime import Runtime
-from interval_scheduler.transport import replies as answers
+from interval_scheduler.transport.resp import pack
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_calls_are_bounded_and_carry_every_task_once(count: int, id_bytes: int, 
     ]
     for command, ids in calls:
         assert len(ids) <= BATCH_TASKS
-        assert len(ids) == 1 or len(answers.pack(command)) <= 1.02 * BATCH_BYTES
+        assert len(ids) == 1 or len(pack(command)) <= 1.02 * BATCH_BYTES

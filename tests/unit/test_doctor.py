@@ -62,7 +62,11 @@ def test_numbers_may_be_text_as_in_the_answer_itself() -> None:
 WRONG: list[tuple[dict[str, Any], list[tuple[str, str]], tuple[str, str, str]]] = [
     ({"redis_version": "6.0.16"}, [("error", "version")], ("Redis 6.0.16", "would fail", "upgrade to Redis 6.2")),
     ({"redis_version": "5.0.7"}, [("error", "version")], ("Redis 5.0.7", "would fail", "upgrade to Redis 6.2")),
-    ({"redis_version": "unknown"}, [("warning", "version")], ("no redis_version", "lacks commands", "6.2 or newer")),
+    (
+        {"redis_version": "unknown"},
+        [("warning", "version")],
+        ("does not contain redis_version", "lacks commands", "6.2 or newer"),
+    ),
     (
         {"role": "slave", "master_host": "10.0.0.1", "master_port": 6380},
         [("error", "role")],
@@ -91,17 +95,17 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str]], tuple[str, str, str]]] 
     (
         {"maxmemory_policy": None},
         [("warning", "eviction")],
-        ("does not tell maxmemory_policy", "deletes tasks", "make sure that it is noeviction"),
+        ("does not contain maxmemory_policy", "deletes tasks", "make sure that it is noeviction"),
     ),
     (
         {"aof_enabled": 0},
         [("warning", "persistence")],
-        ("AOF is off and no snapshot", "loses every task", "set appendonly yes"),
+        ("AOF is off, and no snapshot", "loses every task", "set appendonly yes"),
     ),
     (
         {"aof_enabled": None},
         [("warning", "persistence")],
-        ("does not tell whether data is kept", "loses every task", "make sure that AOF is on"),
+        ("does not contain aof_enabled", "loses every task", "make sure that AOF is on"),
     ),
     ({"loading": "1"}, [("error", "persistence")], ("still loading", "answers nothing else", "wait until it has")),
     (
@@ -224,8 +228,8 @@ def test_each_finding_is_one_log_line_and_is_not_repeated_until_it_changes() -> 
     logger = Lines()
     inspection = Inspection(Log(logger), "warn")
     for _ in range(3):
-        inspection.connected("one", answer(maxmemory_policy="allkeys-lru", aof_enabled=0))
-        inspection.connected("two", answer(aof_enabled=0))
+        inspection.examine("one", answer(maxmemory_policy="allkeys-lru", aof_enabled=0))
+        inspection.examine("two", answer(aof_enabled=0))
     assert logger.checks == [
         ("warning", "one", "eviction"),
         ("warning", "one", "persistence"),
@@ -236,13 +240,13 @@ def test_each_finding_is_one_log_line_and_is_not_repeated_until_it_changes() -> 
     assert "noeviction" in fields["fix"]
 
     logger.lines.clear()
-    inspection.connected("one", answer(maxmemory_policy="allkeys-lru", maxmemory=10**9, aof_enabled=0))
+    inspection.examine("one", answer(maxmemory_policy="allkeys-lru", maxmemory=10**9, aof_enabled=0))
     assert logger.checks == [("error", "one", "eviction")], "what became worse is logged, and nothing else"
 
     logger.lines.clear()
-    inspection.connected("one", answer())
+    inspection.examine("one", answer())
     assert logger.checks == []
-    inspection.connected("one", answer(aof_enabled=0))
+    inspection.examine("one", answer(aof_enabled=0))
     assert logger.checks == [("warning", "one", "persistence")], "what was mended meanwhile is new"
 
 
@@ -252,7 +256,7 @@ def test_an_old_version_is_refused(evicting_servers: Any) -> None:
     inspection = Inspection(Log(logger), evicting_servers)
     for _ in range(2):
         with pytest.raises(UnsuitableServer, match=r"'one' is unavailable: Redis 6.0.16 lacks .* upgrade to Redis 6.2"):
-            inspection.connected("one", answer(redis_version="6.0.16"))
+            inspection.examine("one", answer(redis_version="6.0.16"))
     assert logger.checks == [("error", "one", "version")]
     assert issubclass(UnsuitableServer, PartitionUnavailable), "a failing instance takes down only its own partitions"
 
@@ -260,20 +264,20 @@ def test_an_old_version_is_refused(evicting_servers: Any) -> None:
 def test_an_evicting_server_is_refused_where_that_is_asked_for() -> None:
     evicting = answer(maxmemory_policy="allkeys-lru", maxmemory=10**9)
     logger = Lines()
-    Inspection(Log(logger), "warn").connected("one", evicting)
+    Inspection(Log(logger), "warn").examine("one", evicting)
     assert logger.checks == [("error", "one", "eviction")]
     strict = Inspection(Log(Lines()), "refuse")
     with pytest.raises(UnsuitableServer, match="set maxmemory-policy noeviction"):
-        strict.connected("one", evicting)
-    strict.connected("one", answer(maxmemory_policy="allkeys-lru"))  # nothing is evicted without a maxmemory
-    strict.connected("one", answer(maxmemory=10**9))
-    strict.connected("one", answer(role="slave"))  # it may become the primary
+        strict.examine("one", evicting)
+    strict.examine("one", answer(maxmemory_policy="allkeys-lru"))  # nothing is evicted without a maxmemory
+    strict.examine("one", answer(maxmemory=10**9))
+    strict.examine("one", answer(role="slave"))  # it may become the primary
 
 
 def test_a_server_that_does_not_answer_info_is_used() -> None:
     logger = Lines()
     for _ in range(2):
-        Inspection(Log(logger), "refuse").connected("one", PermissionError("no permissions"))
+        Inspection(Log(logger), "refuse").examine("one", PermissionError("no permissions"))
     assert logger.checks == [("warning", "one", "info")] * 2
     [finding] = untold_findings("NOPERM", "one")
     assert "NOPERM" in finding.message

@@ -33,11 +33,11 @@ PURE = ("model", "core", "protocol")
 IMPURE = {"redis", "hiredis", "asyncio", "threading", "socket", "subprocess"}
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name without the package's own."""
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+def modules(package: str = PACKAGE) -> dict[str, Path]:
+    """Every module of a package by its name without the package's own."""
+    found, root = {}, ROOT.parent / package
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         found[name] = path
     return found
@@ -51,10 +51,10 @@ def layer(module: str) -> int:
     pytest.fail(f"{module} is in no layer: give it a place in LAYERS")
 
 
-def imports(module: str, path: Path, *, runtime_only: bool = False) -> set[str]:
+def imports(module: str, path: Path, *, runtime_only: bool = False, package: str = PACKAGE) -> set[str]:
     """The absolute names of what a module imports, anywhere in it; those for type checkers only if asked for."""
     tree = ast.parse(path.read_text())
-    package = module.split(".") if path.name == "__init__.py" and module != "__init__" else module.split(".")[:-1]
+    folder = module.split(".") if path.name == "__init__.py" and module != "__init__" else module.split(".")[:-1]
     skipped = _typing_only(tree) if runtime_only else set()
     found = set()
     for node in ast.walk(tree):
@@ -63,7 +63,7 @@ def imports(module: str, path: Path, *, runtime_only: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = [PACKAGE, *package[: len(package) - node.level + 1]] if node.level else []
+            base = [package, *folder[: len(folder) - node.level + 1]] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             # `from . import x` imports a module where there is one.
             found |= {
@@ -78,15 +78,15 @@ def _typing_only(tree: ast.Module) -> set[ast.AST]:
 
 
 def _is_module(name: str) -> bool:
-    if not name.startswith(f"{PACKAGE}."):
+    if not name.startswith((f"{PACKAGE}.", "benchmarks.")):
         return False
-    path = ROOT.joinpath(*name.split(".")[1:])
+    path = ROOT.parent.joinpath(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-def internal(names: set[str]) -> set[str]:
-    prefix = f"{PACKAGE}."
-    names = {f"{prefix}__init__" if name == PACKAGE else name for name in names}
+def internal(names: set[str], package: str = PACKAGE) -> set[str]:
+    prefix = f"{package}."
+    names = {f"{prefix}__init__" if name == package else name for name in names}
     return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
 
 
@@ -102,8 +102,12 @@ def test_the_core_does_no_io(module: str) -> None:
     assert not roots & IMPURE
 
 
-def test_there_are_no_cycles() -> None:
-    graph = {name: internal(imports(name, path, runtime_only=True)) for name, path in modules().items()}
+@pytest.mark.parametrize("package", [PACKAGE, "benchmarks"])
+def test_there_are_no_cycles(package: str) -> None:
+    graph = {
+        name: internal(imports(name, path, runtime_only=package == PACKAGE, package=package), package)
+        for name, path in modules(package).items()
+    }
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

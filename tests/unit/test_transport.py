@@ -62,9 +62,9 @@ class Peer:
             writer.transport.abort()
         await self._server.wait_closed()
 
-    def endpoint(self, *, greets: bool = False) -> Endpoint:
+    def endpoint(self, *, handshakes: bool = False) -> Endpoint:
         endpoint = Endpoint(Instance("peer", "redis", {"host": "127.0.0.1", "port": self.port}))
-        if greets:
+        if handshakes:
             endpoint.loss_detector = LossDetector(lambda *_: None)
             endpoint.loss_detector.watch([Partition(0, "peer", "{x:0}:meta")])
         return endpoint
@@ -110,7 +110,7 @@ async def test_after_a_cancelled_task_of_the_transport_nobody_gets_the_answer_of
     assert await transport.execute([command("three")]) == [[b"three"]]
 
 
-async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None:
+async def test_a_connection_whose_handshake_fails_is_not_used(peer: Peer) -> None:
     """A server that loads its data answers INFO, and nothing else."""
 
     async def loading(_script: str, _argument: bytes) -> bytes:
@@ -119,7 +119,7 @@ async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None
     async def loaded(name: str, _argument: bytes) -> bytes:
         return b"*3\r\n$2\r\nok\r\n$1\r\n1\r\n$7\r\nabcde:1\r\n" if name == "handshake" else OK
 
-    transport = AsyncTransport({"peer": peer.endpoint(greets=True)})
+    transport = AsyncTransport({"peer": peer.endpoint(handshakes=True)})
     peer.say = loading
     for _ in range(3):
         [failure] = await transport.execute([command("one")])
@@ -135,12 +135,12 @@ async def test_a_connection_that_could_not_greet_is_not_used(peer: Peer) -> None
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-async def test_a_replica_that_is_greeted_is_not_used(peer: Peer, blocking: bool) -> None:
+async def test_a_replica_that_answers_a_handshake_is_not_used(peer: Peer, blocking: bool) -> None:
     async def replica(_script: str, _argument: bytes) -> bytes:
         return b"-READONLY You can't write against a read only replica.\r\n"
 
     peer.say = replica
-    endpoints = {"peer": peer.endpoint(greets=True)}
+    endpoints = {"peer": peer.endpoint(handshakes=True)}
     if blocking:
         line = BlockingTransport(endpoints)
         [failure] = await asyncio.to_thread(line.execute, [command("one")])
@@ -159,10 +159,10 @@ async def test_who_calls_while_it_is_closed_is_refused_and_keeps_nothing_open(
     peer: Peer, transport: AsyncTransport
 ) -> None:
     await transport.execute([command("one")])
-    hanging = asyncio.create_task(transport.execute([command("two")], lane="settle"))
+    hanging = asyncio.create_task(transport.execute([command("two")], pipeline="settle"))
     await eventually(lambda: len(peer.heard) == 2)
     closing = asyncio.create_task(transport.close())
-    late = asyncio.create_task(transport.execute([command("three")], lane="claim"))
+    late = asyncio.create_task(transport.execute([command("three")], pipeline="claim"))
     await closing
     for failure in (*await hanging, *await late):
         assert isinstance(failure, PartitionUnavailable)

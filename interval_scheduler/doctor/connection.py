@@ -1,4 +1,4 @@
-"""A connection of the doctor's own, for what no script does."""
+"""A connection of the doctor's own, for commands outside of scripts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class Line:
-    """A connection to one instance. Answers that are errors are returned, not raised; a lost connection raises."""
+class Connection:
+    """A connection to one instance. An answer that is an error is returned, not raised; a lost connection raises."""
 
     def __init__(self, pool: Any) -> None:
         """Connects; `pool` is what `Endpoint.connection_pool` makes for blocking use."""
@@ -15,15 +15,15 @@ class Line:
         self._connection = pool.make_connection()
         self._connection.connect()
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
 
-    def another(self) -> Line:
+    def another(self) -> Connection:
         """A second connection to the same instance."""
-        return Line(self._pool)
+        return Connection(self._pool)
 
     def ask(self, *requests: Sequence[str]) -> list[Any]:
         """The answers to the requests, all sent in one go."""
@@ -36,7 +36,7 @@ class Line:
         return self.ask(request)[0]
 
     def hear(self, seconds: float) -> Any:
-        """What comes within `seconds` without being asked for, or None."""
+        """A message that comes within `seconds` unasked, as to a channel; None where none comes."""
         return self._answer() if self._connection.can_read(seconds) else None
 
     def _answer(self) -> Any:
@@ -48,7 +48,7 @@ class Line:
             return error
 
 
-def is_refused(answer: object) -> bool:
+def lacks_right(answer: object) -> bool:
     """Whether the user lacks a right for what was asked."""
     from redis.exceptions import NoPermissionError
 

@@ -1,44 +1,28 @@
-"""What every request passes before a route sees it: who asks, how often, and with what body. Plain ASGI."""
+"""What every request passes before its route: API key, rate limit and body are checked here. Plain ASGI."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-from ..model.errors import InvalidTask, SchedulerError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .api_keys import client_of
 from .body import ClientGone, check_headers, parse_json, read_body
-from .errors import InvalidRequest, ServiceError
-from .limits import RateLimit, client_of
+from .errors import ServiceError, TooManyRequests, Unauthorized
 from .metrics import Metrics
+from .rate_limit import RateLimit
 from .settings import Settings
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-OPEN = frozenset({"/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
-"""Paths that tell nothing of any timer: no key, no limit."""
+OPEN_PATHS = frozenset({"/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
+"""Paths that show no timer: they need no key and have no limit."""
 BODY, CLIENT = "timer_service.body", "timer_service.client"
+"""Keys of the scope: the parsed body, and the name of the client."""
 
 
-class Unauthorized(ServiceError):
-    """401."""
+class RequestGate:
+    """Middleware. Puts the parsed body and the client's name into the scope, and answers requests that it refuses."""
 
-    status = 401
-
-
-class TooManyRequests(ServiceError):
-    """429."""
-
-    status = 429
-
-
-class Edge:
-    """Middleware. Puts the parsed body and the client's name into the scope, and answers what goes wrong."""
-
-    def __init__(self, app: App, settings: Settings, limit: RateLimit, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, limit: RateLimit, metrics: Metrics) -> None:
         self._app = app
         self._settings = settings
         self._limit = limit
@@ -51,7 +35,7 @@ class Edge:
         extra: dict[str, str] = {}
         begun = False
 
-        async def reply(message: MutableMapping[str, Any]) -> None:
+        async def reply(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -68,14 +52,15 @@ class Edge:
         except ClientGone:
             return
         except ServiceError as error:
-            await answer(reply, error)
+            await _answer(reply, error)
         except Exception:
             if not begun:
-                await answer(reply, ServiceError("something went wrong here; repeat it with the same Idempotency-Key"))
+                text = "something went wrong in the service; repeating the request with its Idempotency-Key is safe"
+                await _answer(reply, ServiceError(text))
             raise
 
     async def _admit(self, scope: Scope, receive: Receive, extra: dict[str, str]) -> None:
-        if route_path(scope) in OPEN:
+        if route_path(scope) in OPEN_PATHS:
             return
         headers = dict(scope["headers"])
         client = scope[CLIENT] = self._client(scope, headers, extra)
@@ -83,10 +68,9 @@ class Edge:
         extra |= allowance.headers()
         if not allowance.allowed:
             self._metrics.limited.inc()
-            wait = allowance.retry_after
             raise TooManyRequests(
                 f"rate limit exceeded: {client} may ask {self._settings.rate_limit:,g} times per second, "
-                f"{self._settings.rate_burst:,} at once; try again in {wait} s"
+                f"{self._settings.rate_burst:,} at once; try again in {allowance.retry_after} s"
             )
         if _wants_body(scope):
             check_headers(headers, self._settings.max_body_bytes)
@@ -100,25 +84,19 @@ class Edge:
         name = client_of(key.strip(), self._settings.api_keys) if scheme.lower() == "bearer" else None
         if name is None:
             extra["WWW-Authenticate"] = 'Bearer realm="timers"'
-            raise Unauthorized("an API key is missing or unknown: send it as Authorization: Bearer <key>")
+            raise Unauthorized("the API key is missing or unknown: send it as Authorization: Bearer <key>")
         return name
 
 
-class Unavailable(ServiceError):
-    """503."""
-
-    status = 503
-
-
 def route_path(scope: Scope) -> str:
-    """The path that routes know: without the prefix that a proxy, or the ASGI server, put the app below."""
+    """The path that routes know: without the prefix under which a proxy or the ASGI server serves the app."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 def _wants_body(scope: Scope) -> bool:
     method, path = scope["method"], route_path(scope)
     if method == "PUT":
-        return bool(path.startswith("/timers/")) and path.count("/") == 2
+        return path.startswith("/timers/") and path.count("/") == 2
     return method == "POST" and path in ("/timers", "/batch/create", "/batch/delete")
 
 
@@ -127,15 +105,7 @@ def _method(scope: Scope) -> str:
     return method if method in ("GET", "POST", "PUT", "DELETE") else "other"
 
 
-def from_scheduler(error: SchedulerError) -> ServiceError:
-    """What an error of the scheduler is answered as: nearly all mean that Redis cannot be used right now."""
-    if isinstance(error, InvalidTask):
-        return InvalidRequest(str(error))
-    return Unavailable(f"timers cannot be reached right now; repeating with an Idempotency-Key is safe: {error}")
-
-
-async def answer(send: Send, error: ServiceError) -> None:
-    """Sends an error as JSON."""
+async def _answer(send: Send, error: ServiceError) -> None:
     body = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "replace")
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
