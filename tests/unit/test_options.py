@@ -23,8 +23,8 @@ def test_a_bad_value_names_the_variable_it_came_from(variable: str) -> None:
         load_options(None, environment={variable: "{-1}"})
 
 
-def test_the_readme_lists_every_variable() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_reference_lists_every_variable() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
     assert set(re.findall(r"INTERVAL_SCHEDULER_[A-Z_]+", text)) == set(ENVIRONMENT)
 
 
