@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Log:
-    """One way to write log lines to a structlog logger, a standard library logger, or any object with their methods.
+    """Writes log lines to a structlog logger, a standard library logger, or any object with their methods.
 
     By default structlog's logger named "interval_scheduler", which writes to stderr unless the application has set
     structlog up; the root logger is never touched.
@@ -18,9 +18,9 @@ class Log:
         self._logger = logger
 
     def write(self, level: str, message: str, **fields: object) -> None:
-        """One line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
+        """Writes one line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
 
-        `exc_info` may be an exception, whose traceback structlog and the standard library then show.
+        `exc_info` may be an exception: structlog and the standard library then show its traceback.
         """
         logger = _default_logger() if self._logger is None else self._logger
         method = getattr(logger, level, None)
@@ -35,22 +35,22 @@ class Log:
                 method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
                 method(_text(message, fields))
-        except BaseException as error:  # a user's logger, or an error's own text, may do anything
+        except BaseException as error:  # the logger, or the repr of a field, may raise anything
             if isinstance(error, KeyboardInterrupt):
                 raise
-            # There is nowhere else to complain.
+            # There is no other place to report it.
             logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
 
 
 def _default_logger() -> Any:
-    """structlog as the application has set it up; where it has not, lines to stderr: stdout is the program's."""
+    """structlog as the application has set it up; else lines go to stderr, because stdout belongs to the program."""
     import structlog
 
     if structlog.is_configured():
         return structlog.stdlib.get_logger("interval_scheduler")
     render = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(),
-        # The other ways show the variables of each frame too: pages, and whatever secrets are in them.
+        # Other formatters also print the variables of each frame: pages of text, which may contain secrets.
         exception_formatter=structlog.dev.plain_traceback,
     )
     stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
