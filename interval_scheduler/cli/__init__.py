@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .._version import __version__
+
+if TYPE_CHECKING:
+    from .arguments import Commands
 
 _VERSION = f"interval-scheduler {__version__}"
 
@@ -50,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _register_demo(commands: Any) -> None:
+def _register_demo(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="see it work: tasks on two private Redis servers, two workers, one of them killed",

@@ -6,10 +6,14 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..model.instances import named_instance
 from ..model.options import ENVIRONMENT, Options
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What ``add_subparsers`` returns: each command adds itself to it."""
 
 DEFAULTS = Options()
 
@@ -40,9 +44,9 @@ def add_namespace_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def scheduler_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def scheduler_options(arguments: argparse.Namespace) -> dict[str, object]:
     """The arguments that were given, as options of a scheduler."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     if arguments.url:
         fields["instances"] = [named_instance(text) for text in arguments.url]
     for name in ENVIRONMENT.values():
@@ -52,7 +56,7 @@ def scheduler_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def arguments_win(fields: dict[str, Any]) -> Iterator[None]:
+def arguments_win(fields: dict[str, object]) -> Iterator[None]:
     """Hides the environment variables of options that were given as arguments, which would override them.
 
     Afterwards they are back, because the handler may make schedulers of its own.

@@ -8,12 +8,13 @@ import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .arguments import add_namespace_arguments, arguments_win, scheduler_options
 
 if TYPE_CHECKING:
     from ..protocol.audit import Audit
+    from .arguments import Commands
 
 _WHAT = {
     "header": "its record cannot be read",
@@ -31,7 +32,7 @@ _ADVICE = {
 }
 
 
-def register(commands: Any) -> None:
+def register(commands: Commands) -> None:
     """Adds both commands to the subparsers."""
     for name, help in (
         ("verify", "check everything that is stored"),

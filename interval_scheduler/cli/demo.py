@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
 from ..model.errors import EmbeddedServerError
 from ..model.options import ENVIRONMENT
@@ -103,7 +103,7 @@ def _assign(scheduler: Scheduler, start: float) -> set[tuple[str, int]]:
     return expected | {(task.id, round(task.execute_on * 1000)) for task in one_offs}
 
 
-def _watch(ledger: Ledger, lines: Any, screen: Screen, victim: _Worker, start: float) -> None:
+def _watch(ledger: Ledger, lines: TextIO, screen: Screen, victim: _Worker, start: float) -> None:
     end = start + RUN_SECONDS
     rest = ""
     while True:
@@ -129,7 +129,7 @@ class _Worker(Protocol):
     def kill(self) -> None: ...
 
 
-def _start(stack: contextlib.ExitStack, options: dict[str, Any], path: str, name: str, processes: bool) -> _Worker:
+def _start(stack: contextlib.ExitStack, options: dict[str, object], path: str, name: str, processes: bool) -> _Worker:
     worker: _ProcessWorker | _ThreadWorker
     worker = _ProcessWorker(options, path, name) if processes else _ThreadWorker(options, path, name)
     stack.callback(worker.stop)
@@ -139,7 +139,7 @@ def _start(stack: contextlib.ExitStack, options: dict[str, Any], path: str, name
 class _ProcessWorker:
     """A worker that can really be killed."""
 
-    def __init__(self, options: dict[str, Any], path: str, name: str) -> None:
+    def __init__(self, options: dict[str, object], path: str, name: str) -> None:
         self.name = name
         settings = json.dumps({"options": options, "path": path, "name": name})
         package = str(Path(__file__).resolve().parents[2])
@@ -173,7 +173,7 @@ class _ProcessWorker:
 class _ThreadWorker:
     """A worker in this process, for a machine without a Redis server."""
 
-    def __init__(self, options: dict[str, Any], path: str, name: str) -> None:
+    def __init__(self, options: dict[str, object], path: str, name: str) -> None:
         self.name = name
         self._scheduler = Scheduler(options, _LOGGER)
         self._scheduler.start_task_execute(recorder(path, name))

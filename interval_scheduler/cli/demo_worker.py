@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
 
 from ..scheduler import Scheduler
 from ..worker.run import current_execution
@@ -15,11 +15,11 @@ WORK_SECONDS = 0.15
 """How long a run of the demo takes, so that some are live when the worker is killed."""
 
 
-def recorder(path: str, name: str) -> Any:
+def recorder(path: str, name: str) -> Callable[[object], None]:
     """Makes a handler that writes a line when a run starts and one when it ends."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def handler(_payload: Any) -> None:
+    def handler(_payload: object) -> None:
         execution = current_execution()
         started = time.time()
         note = {

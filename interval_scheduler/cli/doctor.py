@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .arguments import add_namespace_arguments, arguments_win, scheduler_options
 
 if TYPE_CHECKING:
     from ..doctor import Finding
+    from .arguments import Commands
 
 _DESCRIPTION = """\
 Checks every Redis instance before tasks depend on it:
@@ -43,7 +44,7 @@ _CHECK = len("persistence")
 """Width of the column of checks: the longest name."""
 
 
-def register(commands: Any) -> None:
+def register(commands: Commands) -> None:
     """Adds the command to the subparsers."""
     parser = commands.add_parser(
         "doctor",

@@ -14,7 +14,7 @@ import sys
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import load_options
@@ -23,11 +23,15 @@ from ..support.text import short_repr
 from ..worker.worker import Confirm
 from .arguments import DEFAULTS, add_namespace_arguments, arguments_win, scheduler_options
 
+if TYPE_CHECKING:
+    from ..worker.handlers import Handler
+    from .arguments import Commands
+
 _QUICK_DEATH_SECONDS = 1.0
 """A process that ended sooner than this after its start is replaced after a pause."""
 
 
-def register(commands: Any) -> None:
+def register(commands: Commands) -> None:
     """Adds the command to the subparsers."""
     parser = commands.add_parser(
         "worker",
@@ -81,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     return _supervise((options.handler, fields, options.confirm, options.grace), options.processes)
 
 
-def load_handler(path: str) -> Any:
+def load_handler(path: str) -> Handler:
     """Imports the function that ``module:name`` (or ``module:object.name``) names.
 
     Raises:
@@ -102,10 +106,10 @@ def load_handler(path: str) -> Any:
         ) from error
     if not callable(found):
         raise InvalidOptions([f"the handler {short_repr(path)} cannot be called: use a function"])
-    return found
+    return found  # type: ignore[no-any-return]
 
 
-def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> int:
+def _work(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> int:
     function = load_handler(handler)
     # Scheduler.wait does not do here: neither a signal during start-up nor a second one while handlers finish may kill
     # claimed runs. SimpleQueue is the one queue that a signal handler may use while the same thread waits at it.
@@ -129,7 +133,7 @@ def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float |
     return 0
 
 
-def _child(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> None:
+def _child(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> None:
     try:
         sys.exit(_work(handler, fields, confirm, grace))
     except SchedulerError as error:
@@ -137,7 +141,7 @@ def _child(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float 
         sys.exit(1)
 
 
-def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: int) -> int:
+def _supervise(work: tuple[str, dict[str, object], Confirm, float | None], count: int) -> int:
     supervisor = _Supervisor(work)
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
@@ -147,7 +151,7 @@ def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: i
 class _Supervisor:
     """Runs worker processes, replaces those that die, and passes a signal on to all."""
 
-    def __init__(self, work: tuple[str, dict[str, Any], Confirm, float | None]) -> None:
+    def __init__(self, work: tuple[str, dict[str, object], Confirm, float | None]) -> None:
         # Fresh interpreters: a forked process would get copies of connections and locks, without their threads.
         self._context = multiprocessing.get_context("spawn")
         self._work = work

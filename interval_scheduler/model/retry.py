@@ -66,7 +66,7 @@ class Retry:
             pause = longest if longest == 0 or exponent >= math.log(longest) else math.exp(exponent)
         return max(0, round(pause * (1 + self.jitter * (2 * random - 1)) * 1000))
 
-    def to_values(self) -> list[Any]:
+    def to_values(self) -> list[object]:
         """The fields in order, as they are stored."""
         return [self.max_retries, self.backoff, self.factor, self.max_backoff, self.jitter]
 

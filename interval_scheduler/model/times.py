@@ -17,7 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = "use seconds as a number, or a timedelta"
 
 
-def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
+def parse_duration(value: object, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
     """A duration in seconds, or as a timedelta, in whole ms, rounded to the nearest.
 
     Raises:
@@ -27,15 +27,16 @@ def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, m
         milliseconds = round(value / timedelta(milliseconds=1))
         negative = value < timedelta(0)
     else:
-        milliseconds = round(_finite(value, owner, field, _DURATION) * 1000)
-        negative = value < 0
+        seconds = _finite(value, owner, field, _DURATION)
+        milliseconds = round(seconds * 1000)
+        negative = seconds < 0
     if negative or not minimum_ms <= milliseconds <= maximum_ms:
         bounds = f"{minimum_ms / 1000:,.15g} to {maximum_ms / 1000:,.15g} seconds"
         raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use {bounds}")
     return milliseconds
 
 
-def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int | None:
+def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> int | None:
     """``Task.execute_on``, or another time, as ms, rounded up so that nothing is early; None stays None.
 
     Raises:
@@ -63,7 +64,7 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
     return milliseconds
 
 
-def _microseconds(value: Any, owner: str, field: str) -> tuple[int, bool]:
+def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
     """A time in whole microseconds, and whether it is before 1970, by however little."""
     if isinstance(value, datetime):
         if value.utcoffset() is None:
@@ -81,7 +82,7 @@ def _microseconds(value: Any, owner: str, field: str) -> tuple[int, bool]:
     return round(exact * 1_000_000), seconds < 0
 
 
-def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:
+def _finite(value: object, owner: str, field: str, fix: str) -> int | float:
     """Checks that a value is a number, and finite even if multiplied by a million.
 
     Raises:
