@@ -8,14 +8,14 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 from ..async_scheduler import AsyncScheduler
 from ..core.definition import Definition, decode_body
 from ..core.record import RUNNING, Header, parse_header, split_record
 from ..core.schedule import next_slot
 from ..model.errors import InvalidOptions, SchedulerError
-from ..model.options import load_options
+from ..model.options import OptionFields, OptionsGiven, load_options
 from ..model.times import to_datetime
 from ..protocol import calls, keys
 from ..scheduler import Scheduler
@@ -86,7 +86,13 @@ class SimulatedScheduler(Scheduler):
     """
 
     def __init__(
-        self, options: Any = None, logger: Any = None, *, start: datetime | None = None, seed: int = 0, **fields: Any
+        self,
+        options: OptionsGiven = None,
+        logger: Any = None,
+        *,
+        start: datetime | None = None,
+        seed: int = 0,
+        **fields: Unpack[OptionFields],
     ) -> None:
         """Takes the options of a `Scheduler`. Instances are no more than names here, and have one partition each.
 

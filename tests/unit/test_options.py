@@ -13,6 +13,7 @@ import pytest
 from interval_scheduler import AsyncScheduler, InvalidOptions, Options, Scheduler, StorageOptions
 from interval_scheduler.doctor import diagnose
 from interval_scheduler.model.options import ENVIRONMENT, OptionFields, load_options
+from interval_scheduler.testing import SimulatedScheduler
 
 PREFIX = "INTERVAL_SCHEDULER_"
 
@@ -135,7 +136,7 @@ def test_every_keyword_is_taken_at_its_default() -> None:
 
 
 def test_the_keywords_of_a_scheduler_are_the_options() -> None:
-    for function in (Scheduler.__init__, AsyncScheduler.__init__, diagnose):
+    for function in (Scheduler.__init__, AsyncScheduler.__init__, SimulatedScheduler.__init__, diagnose):
         assert function.__annotations__["fields"] == "Unpack[OptionFields]"
 
 
