@@ -97,8 +97,7 @@ class SimulatedScheduler(Scheduler):
         """Takes the options of a `Scheduler`. Instances are no more than names here, and have one partition each.
 
         Args:
-            options: see `Scheduler`.
-            logger: see `Scheduler`.
+            options, logger: see `Scheduler`.
             start: the first instant (aware); the present by default.
             seed: of everything that is left to chance, such as the jitter of retries.
             **fields: single options by name.
@@ -121,8 +120,7 @@ class SimulatedScheduler(Scheduler):
         self._live: set[SimulatedRun] = set()
         self.runs: list[SimulatedRun] = []
         """Every run so far, in the order they started."""
-        given = load_options(options, fields)
-        # More partitions would change nothing but the time it takes.
+        given = load_options(options, fields)  # more partitions would change nothing but the time it takes
         super().__init__(given, logger, runtime=self._process, partitions=len(given.instances))
         for name in self._engine.endpoints:
             self._backends.append(Backend(f"memory://simulated-{secrets.token_hex(8)}"))
