@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from users import RefreshUser, urls
 from interval_scheduler import Scheduler, current_execution
 
 runs: Counter[str] = Counter()
+done = threading.Event()
 
 with Scheduler(urls()) as scheduler:
 
@@ -20,9 +22,6 @@ with Scheduler(urls()) as scheduler:
         if len(runs) == 2 and min(runs.values()) >= 3:
             done.set()
 
-    import threading
-
-    done = threading.Event()
     scheduler.start_task_accept()
     print("new:", scheduler.assign_task(RefreshUser(1, interval=0.2)))
     print("new:", scheduler.assign_task(RefreshUser(2, interval=0.2)))

@@ -1,4 +1,4 @@
-"""What the commands that work on a namespace have in common: its arguments, and how they become options."""
+"""The arguments that all commands for a namespace share, and how they become options of a scheduler."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..model.instances import named_instance
 from ..model.options import ENVIRONMENT, Options
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What ``add_subparsers`` returns: each command adds itself to it."""
 
 DEFAULTS = Options()
 
 
 def add_namespace_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what decides where tasks are."""
+    """Adds the arguments that say where tasks are."""
     storage = DEFAULTS.storage
     parser.add_argument(
         "--url",
@@ -40,9 +44,9 @@ def add_namespace_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def scheduler_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says, as options of a scheduler."""
-    fields: dict[str, Any] = {}
+def scheduler_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """The arguments that were given, as options of a scheduler."""
+    fields: dict[str, object] = {}
     if arguments.url:
         fields["instances"] = [named_instance(text) for text in arguments.url]
     for name in ENVIRONMENT.values():
@@ -52,10 +56,10 @@ def scheduler_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def typed_options_win(fields: dict[str, Any]) -> Iterator[None]:
-    """Hides the environment variables of what was typed.
+def arguments_win(fields: dict[str, object]) -> Iterator[None]:
+    """Hides the environment variables of options that were given as arguments, which would override them.
 
-    They come back, because the handler may make schedulers of its own.
+    Afterwards they are back, because the handler may make schedulers of its own.
     """
     hidden = {
         variable: os.environ.pop(variable)

@@ -8,12 +8,13 @@ import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
+from .arguments import add_namespace_arguments, arguments_win, scheduler_options
 
 if TYPE_CHECKING:
     from ..protocol.audit import Audit
+    from .arguments import Commands
 
 _WHAT = {
     "header": "its record cannot be read",
@@ -26,12 +27,12 @@ _WHAT = {
     "dead": "dead letters and their list differ",
 }
 _ADVICE = {
-    "body": "a newer version may have written it; else remove the task and assign it again",
-    "home": "it runs, but cannot be found by its id: assign it again, which makes a second one",
+    "body": "if a newer version wrote it, use that version; else remove the task and assign it again",
+    "home": "it runs, but is not found by its id: assign it again, which makes a second task",
 }
 
 
-def register(commands: Any) -> None:
+def register(commands: Commands) -> None:
     """Adds both commands to the subparsers."""
     for name, help in (
         ("verify", "check everything that is stored"),
@@ -51,12 +52,12 @@ def register(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints what was found; the exit code: 1 if something is wrong and was not repaired."""
+    """Prints what was found. Returns the exit code: 1 if something is wrong and was not repaired."""
     from ..scheduler import Scheduler
 
     fields = scheduler_options(options)
-    # Log lines go to stderr: what was found may be read by a program.
-    with typed_options_win(fields), Scheduler(fields, logging.getLogger("interval_scheduler")) as scheduler:
+    # Log lines go to stderr, because a program may read stdout.
+    with arguments_win(fields), Scheduler(fields, logging.getLogger("interval_scheduler")) as scheduler:
         audit = (scheduler.repair if options.repair else scheduler.verify)(_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
@@ -69,7 +70,7 @@ def _progress(checked: int) -> None:
 
 
 def lines(audit: Audit, repair: bool) -> Iterator[str]:
-    """A line for each problem, and one that sums up."""
+    """A line for each problem, and a summary."""
     for problem in audit.problems:
         state = "REPAIRED" if problem.repaired else "WRONG   "
         yield (

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
 from ..model.errors import EmbeddedServerError
 from ..model.options import ENVIRONMENT
@@ -25,12 +25,12 @@ from ..transport.embedded import find_server_binary
 from .demo_ledger import KILL_AFTER, LEASE_SECONDS, ONE_OFFS, PATIENCE, RECURRING, RUN_SECONDS, Ledger
 from .demo_worker import recorder
 
-_LOGGER = logging.getLogger("interval_scheduler")  # silent: the demo shows everything itself
+_LOGGER = logging.getLogger("interval_scheduler")  # silent: the demo prints everything itself
 
 
 @dataclass
 class DemoTask(Task):
-    """A recurring task with its every occurrence made up for, or a one-off."""
+    """A recurring task of which every occurrence runs, or a one-off task."""
 
     id: str
     execute_on: float
@@ -42,16 +42,16 @@ class DemoTask(Task):
 
 
 class Screen(Protocol):
-    """Where the demo shows itself."""
+    """Where the demo prints or draws its state."""
 
-    def show(self, ledger: Ledger, begin: float, now: float) -> None: ...
+    def show(self, ledger: Ledger, start: float, now: float) -> None: ...
 
 
 def run(*, plain: bool) -> int:
-    """Runs the demo; 0 only if every occurrence ran once and on time."""
+    """Runs the demo. Returns the exit code: 0 only if every occurrence ran once and on time."""
     _LOGGER.setLevel(logging.CRITICAL + 1)
     for variable in ENVIRONMENT:
-        # The demo runs on servers of its own, whatever this shell is set up for; its workers inherit this.
+        # The demo and its workers, which inherit this, use servers of their own, whatever this shell is set up for.
         os.environ.pop(variable, None)
     with tempfile.TemporaryDirectory(prefix="interval-scheduler-") as folder:
         try:
@@ -80,31 +80,31 @@ def _run(folder: Path, urls: list[str], processes: bool, plain: bool) -> int:
         workers = [_start(stack, options, str(path), name, processes) for name in ("worker 1", "worker 2")]
         for worker in workers:
             worker.wait_ready()
-        begin = float(int(time.time()) + 2)
-        ledger = Ledger(_assign(scheduler, begin))
+        start = float(int(time.time()) + 2)
+        ledger = Ledger(_assign(scheduler, start))
         with path.open() as lines, _screen(plain) as screen:
-            _watch(ledger, lines, screen, workers[0], begin)
+            _watch(ledger, lines, screen, workers[0], start)
         for name in RECURRING:
             scheduler.remove_task(name)
     _summary(ledger, processes)
     return 0 if ledger.holds() else 1
 
 
-def _assign(scheduler: Scheduler, begin: float) -> set[tuple[str, int]]:
-    """Assigns everything; returns every occurrence that is to run: id and due time in ms."""
+def _assign(scheduler: Scheduler, start: float) -> set[tuple[str, int]]:
+    """Assigns all tasks. Returns every occurrence that must run: id and due time in ms."""
     expected = set()
     for number, (name, interval) in enumerate(RECURRING.items()):
-        first = begin + number * 0.07
+        first = start + number * 0.07
         scheduler.assign_task(DemoTask(name, first, interval))
         count = int((RUN_SECONDS - number * 0.07) / interval) + 1
         expected |= {(name, round(first * 1000) + round(interval * 1000) * k) for k in range(count)}
-    one_offs = [DemoTask(f"one-off {k}", round(begin + RUN_SECONDS * k / ONE_OFFS, 3)) for k in range(ONE_OFFS)]
+    one_offs = [DemoTask(f"one-off {k}", round(start + RUN_SECONDS * k / ONE_OFFS, 3)) for k in range(ONE_OFFS)]
     scheduler.assign_tasks(one_offs)
     return expected | {(task.id, round(task.execute_on * 1000)) for task in one_offs}
 
 
-def _watch(ledger: Ledger, lines: Any, screen: Screen, victim: _Worker, begin: float) -> None:
-    end = begin + RUN_SECONDS
+def _watch(ledger: Ledger, lines: TextIO, screen: Screen, victim: _Worker, start: float) -> None:
+    end = start + RUN_SECONDS
     rest = ""
     while True:
         now = time.time()
@@ -112,10 +112,10 @@ def _watch(ledger: Ledger, lines: Any, screen: Screen, victim: _Worker, begin: f
         *complete, rest = rest.split("\n")
         for line in complete:
             ledger.note(line)
-        if not ledger.killed and now >= begin + KILL_AFTER:
+        if not ledger.killed and now >= start + KILL_AFTER:
             ledger.killed, ledger.killed_at = victim.name, time.time()
             victim.kill()
-        screen.show(ledger, begin, now)
+        screen.show(ledger, start, now)
         if now > end + PATIENCE or (now > end + 0.3 and not ledger.lost()):
             return
         time.sleep(0.1)  # the picture is drawn ten times a second
@@ -129,7 +129,7 @@ class _Worker(Protocol):
     def kill(self) -> None: ...
 
 
-def _start(stack: contextlib.ExitStack, options: dict[str, Any], path: str, name: str, processes: bool) -> _Worker:
+def _start(stack: contextlib.ExitStack, options: dict[str, object], path: str, name: str, processes: bool) -> _Worker:
     worker: _ProcessWorker | _ThreadWorker
     worker = _ProcessWorker(options, path, name) if processes else _ThreadWorker(options, path, name)
     stack.callback(worker.stop)
@@ -139,7 +139,7 @@ def _start(stack: contextlib.ExitStack, options: dict[str, Any], path: str, name
 class _ProcessWorker:
     """A worker that can really be killed."""
 
-    def __init__(self, options: dict[str, Any], path: str, name: str) -> None:
+    def __init__(self, options: dict[str, object], path: str, name: str) -> None:
         self.name = name
         settings = json.dumps({"options": options, "path": path, "name": name})
         package = str(Path(__file__).resolve().parents[2])
@@ -173,13 +173,13 @@ class _ProcessWorker:
 class _ThreadWorker:
     """A worker in this process, for a machine without a Redis server."""
 
-    def __init__(self, options: dict[str, Any], path: str, name: str) -> None:
+    def __init__(self, options: dict[str, object], path: str, name: str) -> None:
         self.name = name
         self._scheduler = Scheduler(options, _LOGGER)
         self._scheduler.start_task_execute(recorder(path, name))
 
     def wait_ready(self) -> None:
-        """It is ready once it was made."""
+        """Returns at once: it is ready when it was made."""
 
     def kill(self) -> None:
         self._scheduler.stop_task_execute(grace=1)
@@ -203,14 +203,14 @@ def _screen(plain: bool) -> Iterator[Screen]:
 
 
 class PlainScreen:
-    """A line each second, for terminals and logs that show nothing else."""
+    """Prints a line each second, for logs and plain terminals."""
 
     def __init__(self) -> None:
         self._last = -1
 
-    def show(self, ledger: Ledger, begin: float, now: float) -> None:
-        second = int(now - begin)
-        if now < begin or second == self._last:
+    def show(self, ledger: Ledger, start: float, now: float) -> None:
+        second = int(now - start)
+        if now < start or second == self._last:
             return
         self._last = second
         late = ledger.lateness()
@@ -228,7 +228,7 @@ def _summary(ledger: Ledger, processes: bool) -> None:
         ("lost", len(ledger.lost())),
         ("early", len(ledger.early())),
         ("twice", len(ledger.twice())),
-        ("met by the kill, made good", len(ledger.interrupted())),
+        ("interrupted, then repeated", len(ledger.interrupted())),
         ("lateness p50 / p99 / worst", f"{_at(late, 0.5):.1f} / {_at(late, 0.99):.1f} / {late[-1]:.1f} ms"),
         ("runs of worker 1 / worker 2", f"{ledger.by_worker('worker 1')} / {ledger.by_worker('worker 2')}"),
     ]

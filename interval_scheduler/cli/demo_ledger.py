@@ -1,7 +1,7 @@
-"""What the demo should run, what it did, and the judgement: every occurrence once, never early, on time.
+"""What the demo must run, what it ran, and the verdict: every occurrence once, never early, on time.
 
-A run that the kill met is repeated by the other worker when its lease has ended; that repeat is expected, once, and
-counted apart.
+A run that was live when its worker was killed is repeated by the other worker when its lease has ended. That repeat is
+expected, once, and counted apart.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 RUN_SECONDS = 12.0
 KILL_AFTER = 5.0
 PATIENCE = 8.0
-"""How long after the last due time everything must be accounted for."""
+"""How long after the last due time the demo waits for runs that are missing."""
 LEASE_SECONDS = 2.0
 CATCH_UP_SECONDS = 2.0
-"""How long a task that the kill met may take to make up for what came due while its lease lasted."""
+"""How long an interrupted task may take to run the occurrences that came due while its lease lasted."""
 ON_TIME_MS = 500
-"""What counts as on time here: a shared laptop may pause for a moment. The summary shows the real figures."""
+"""How late a run may be and still count as on time: a laptop may pause for a moment. The summary has the figures."""
 RECURRING = {"heartbeat": 0.5, "metrics": 1.0, "mail queue": 1.5, "cleanup": 2.0, "report": 3.0}
 ONE_OFFS = 120
 
@@ -33,7 +33,7 @@ class Seen:
 
 @dataclass
 class Ledger:
-    """What should run, what did, and the judgement."""
+    """What must run, what ran, and the verdict. An occurrence is an id and its due time in ms."""
 
     expected: set[tuple[str, int]]
     runs: dict[tuple[str, int], dict[int, Seen]] = field(default_factory=dict)
@@ -41,6 +41,7 @@ class Ledger:
     killed_at: float = 0.0
 
     def note(self, line: str) -> None:
+        """Takes a line that a worker wrote."""
         entry = json.loads(line)
         if (entry["id"], entry["due"]) not in self.expected:
             return  # an occurrence after the end of the demo
@@ -56,28 +57,28 @@ class Ledger:
     def done(self, occurrence: tuple[str, int]) -> bool:
         return any(run.ended is not None for run in self.runs.get(occurrence, {}).values())
 
-    def met_by_kill(self, run: Seen) -> bool:
-        """Whether a run was under way, or just ended and not yet reported, when its worker was killed."""
+    def was_killed(self, run: Seen) -> bool:
+        """Whether a run was live, or ended and not yet reported, when its worker was killed."""
         return run.worker == self.killed and (run.ended is None or run.ended > self.killed_at - 0.1)
 
     def lost(self) -> list[tuple[str, int]]:
         return [occurrence for occurrence in self.expected if not self.done(occurrence)]
 
     def interrupted(self) -> list[tuple[str, int]]:
-        """Occurrences that the killed worker had taken and not reported, run when their lease had ended."""
+        """Occurrences that the killed worker had claimed and not reported: they ran when their lease had ended."""
         return [key for key in self.expected if key in self.runs and self._was_interrupted(key)]
 
     def _was_interrupted(self, key: tuple[str, int]) -> bool:
         first = self._first(key)
         if len(self.runs[key]) == 2:
-            return self.met_by_kill(first)
-        # Taken, but not even begun: due just before the kill, begun elsewhere when the lease had ended.
+            return self.was_killed(first)
+        # Claimed but not started: due just before the kill, started by the other worker when the lease had ended.
         moment = key[1] / 1000
         waited = self.killed_at + LEASE_SECONDS - 0.5 < first.started
         return bool(self.killed) and waited and self.killed_at - 0.5 < moment <= self.killed_at
 
     def twice(self) -> list[tuple[str, int]]:
-        """Occurrences that ran again for no good reason."""
+        """Occurrences that ran again although they were not interrupted."""
         excused = set(self.interrupted())
         return [key for key, runs in self.runs.items() if len(runs) > 1 and key not in excused]
 
@@ -85,7 +86,7 @@ class Ledger:
         return [key for key, runs in self.runs.items() if any(run.started * 1000 < key[1] for run in runs.values())]
 
     def lateness(self) -> list[float]:
-        """Start minus due in ms of the first run of each occurrence, sorted; without those that wait for a lease."""
+        """Start minus due time in ms of each occurrence, sorted; without those that had to wait for a lease."""
         held = {task_id for task_id, _ in self.interrupted()}
         late = []
         for key in self.expected:
@@ -106,5 +107,6 @@ class Ledger:
         return sum(run.worker == worker for runs in self.runs.values() for run in runs.values())
 
     def holds(self) -> bool:
+        """The verdict: whether every occurrence ran once, none early, and all on time."""
         late = self.lateness()
         return not (self.lost() or self.twice() or self.early()) and bool(late) and late[-1] <= ON_TIME_MS

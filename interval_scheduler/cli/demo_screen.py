@@ -16,7 +16,7 @@ _COLUMNS = 60
 
 
 class LiveScreen:
-    """Tasks as lines of dots in time, workers, and the judgement so far."""
+    """Draws tasks as lines of dots over time, the workers, and the figures so far."""
 
     def __init__(self) -> None:
         self._live = Live(refresh_per_second=10)
@@ -30,35 +30,35 @@ class LiveScreen:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, ledger: Ledger, begin: float, now: float) -> None:
+    def show(self, ledger: Ledger, start: float, now: float) -> None:
         self._live.update(
             Panel(
-                Group(_timeline(ledger, begin, now), Text(), _figures(ledger, now)),
+                Group(_timeline(ledger, start, now), Text(), _figures(ledger, now)),
                 title="[bold]interval_scheduler[/bold]",
-                subtitle=_clock(begin, now),
+                subtitle=_clock(start, now),
                 width=92,
                 border_style="cyan",
             )
         )
 
 
-def _clock(begin: float, now: float) -> str:
-    if now < begin:
-        return f"starts in {begin - now:.0f} s"
-    return f"{min(now - begin, RUN_SECONDS):.0f} of {RUN_SECONDS:.0f} s"
+def _clock(start: float, now: float) -> str:
+    if now < start:
+        return f"starts in {start - now:.0f} s"
+    return f"{min(now - start, RUN_SECONDS):.0f} of {RUN_SECONDS:.0f} s"
 
 
-def _timeline(ledger: Ledger, begin: float, now: float) -> Table:
+def _timeline(ledger: Ledger, start: float, now: float) -> Table:
     table = Table.grid(padding=(0, 2))
     repeated = set(ledger.interrupted())
     for name in (*RECURRING, "one-offs"):
         cells: list[tuple[str, str]] = [(" ", "")] * _COLUMNS
         keys = sorted((key for key in ledger.expected if _belongs(key[0], name)), key=lambda key: key[1])
         for key in keys:
-            column = min(_COLUMNS - 1, max(0, int((key[1] / 1000 - begin) / RUN_SECONDS * _COLUMNS)))
+            column = min(_COLUMNS - 1, max(0, int((key[1] / 1000 - start) / RUN_SECONDS * _COLUMNS)))
             cells[column] = _worse(cells[column], _dot(ledger, key, repeated, now))
         if ledger.killed:
-            column = min(_COLUMNS - 1, int((ledger.killed_at - begin) / RUN_SECONDS * _COLUMNS))
+            column = min(_COLUMNS - 1, int((ledger.killed_at - start) / RUN_SECONDS * _COLUMNS))
             if cells[column][0] == " ":
                 cells[column] = ("│", "red")
         line = Text()
@@ -97,7 +97,7 @@ def _figures(ledger: Ledger, now: float) -> RenderableType:
     ran = sum(ledger.done(key) for key in ledger.expected)
     table.add_row(Text("due / ran", "bold"), Text(f"{ledger.due_by(now)} / {ran}"), _late_text(late))
     legend = Text("● ran on time   ", "green")
-    legend.append("◆ met by the kill, made good after its lease   ", "yellow")
+    legend.append("◆ interrupted, repeated after its lease   ", "yellow")
     legend.append("○ due   · to come", "bright_black")
     return Group(table, Text(), legend)
 

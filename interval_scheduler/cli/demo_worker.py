@@ -1,4 +1,4 @@
-"""One worker of the demo, as a process of its own: notes each run in a file that survives its killing."""
+"""One worker of the demo, as a process of its own. It notes each run in a file that stays when it is killed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
 
 from ..scheduler import Scheduler
 from ..worker.run import current_execution
 
 WORK_SECONDS = 0.15
-"""What a run of the demo takes, so that the kill meets some that are under way."""
+"""How long a run of the demo takes, so that some are live when the worker is killed."""
 
 
-def recorder(path: str, name: str) -> Any:
-    """A handler that writes a line when a run starts and one when it ends."""
+def recorder(path: str, name: str) -> Callable[[object], None]:
+    """Makes a handler that writes a line when a run starts and one when it ends."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def handler(_payload: Any) -> None:
+    def handler(_payload: object) -> None:
         execution = current_execution()
         started = time.time()
         note = {
@@ -36,6 +36,7 @@ def recorder(path: str, name: str) -> Any:
 
 
 def main() -> None:
+    """Runs the worker until it is stopped. The one argument is JSON: options, path and name."""
     settings = json.loads(sys.argv[1])
     with Scheduler(settings["options"]) as scheduler:
         scheduler.start_task_execute(recorder(settings["path"], settings["name"]))

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .arguments import add_namespace_arguments, scheduler_options, typed_options_win
+from .arguments import add_namespace_arguments, arguments_win, scheduler_options
 
 if TYPE_CHECKING:
     from ..doctor import Finding
+    from .arguments import Commands
 
 _DESCRIPTION = """\
 Checks every Redis instance before tasks depend on it:
@@ -40,10 +41,10 @@ _EPILOG = """\
 exit code: 0 without errors (there may be warnings), 1 with errors or wrong
 options, 2 for wrong usage"""
 _CHECK = len("persistence")
-"""Width of the column of checks: that of the longest."""
+"""Width of the column of checks: the longest name."""
 
 
-def register(commands: Any) -> None:
+def register(commands: Commands) -> None:
     """Adds the command to the subparsers."""
     parser = commands.add_parser(
         "doctor",
@@ -58,11 +59,11 @@ def register(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints every finding; the exit code: 1 if any is an error."""
+    """Prints every finding. Returns the exit code: 1 if one is an error."""
     from ..doctor import diagnose
 
     fields = scheduler_options(options)
-    with typed_options_win(fields):
+    with arguments_win(fields):
         findings = diagnose(fields)
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def lines(findings: Sequence[Finding], width: int | None = None) -> Iterator[str]:
-    """The findings by instance, in aligned columns, and a line that sums up.
+    """The findings by instance, in aligned columns, and a summary.
 
-    `width` is that of the terminal; without it, lines are not wrapped.
+    `width` is the width of the terminal; without it, lines are not wrapped.
     """
     for instance, found in groupby(findings, key=lambda finding: finding.instance):
         yield instance
@@ -90,7 +91,7 @@ def lines(findings: Sequence[Finding], width: int | None = None) -> Iterator[str
 
 
 def _wrapped(start: str, text: str, width: int | None) -> list[str]:
-    # In a terminal too narrow for columns they are not worth it.
+    # A narrow terminal has no room for columns.
     if width is None or width < len(start) + 30:
         return [start + text]
     return textwrap.wrap(

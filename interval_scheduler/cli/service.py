@@ -10,7 +10,7 @@ from typing import Any
 
 from ..model.errors import InvalidOptions
 from ..model.options import Options
-from .arguments import scheduler_options, typed_options_win
+from .arguments import arguments_win, scheduler_options
 
 _NEEDED = ("fastapi", "uvicorn", "aiohttp", "prometheus_client")
 
@@ -110,5 +110,5 @@ def _scheduler_options(options: argparse.Namespace) -> Options:
     from ..service import process
 
     typed = scheduler_options(options)
-    with typed_options_win(typed):
+    with arguments_win(typed):
         return process.scheduler_options(typed)

@@ -1,4 +1,4 @@
-"""``interval-scheduler worker``: worker processes under a parent that passes signals on and replaces the dead."""
+"""``interval-scheduler worker``: worker processes. With several, a parent passes signals on and replaces dead ones."""
 
 from __future__ import annotations
 
@@ -14,24 +14,70 @@ import sys
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import load_options
 from ..scheduler import Scheduler
+from ..support.text import short_repr
 from ..worker.worker import Confirm
-from .arguments import scheduler_options, typed_options_win
+from .arguments import DEFAULTS, add_namespace_arguments, arguments_win, scheduler_options
+
+if TYPE_CHECKING:
+    from ..worker.handlers import Handler
+    from .arguments import Commands
 
 _QUICK_DEATH_SECONDS = 1.0
-"""A process that dies sooner than this after its start is replaced only after a pause."""
+"""A process that ended sooner than this after its start is replaced after a pause."""
+
+
+def register(commands: Commands) -> None:
+    """Adds the command to the subparsers."""
+    parser = commands.add_parser(
+        "worker",
+        help="run a handler for due tasks",
+        description="Runs worker processes that call HANDLER for every task that comes due, until SIGTERM or SIGINT, "
+        "which let running handlers finish. These arguments win over environment variables.",
+    )
+    parser.add_argument("handler", metavar="MODULE:HANDLER", help="a function or coroutine function handler(payload)")
+    add_namespace_arguments(parser)
+    parser.add_argument(
+        "--confirm",
+        choices=("auto", "manual"),
+        default="auto",
+        help="manual: a run is done only when confirm_task is called for it (default auto)",
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help=f"most handlers at once in a process (default {DEFAULTS.concurrency})",
+    )
+    parser.add_argument(
+        "--lease-seconds",
+        type=float,
+        metavar="S",
+        help=f"when the work of a worker that died is taken over (default {DEFAULTS.lease_seconds:g})",
+    )
+    parser.add_argument(
+        "--check-tasks-every-seconds",
+        type=float,
+        metavar="S",
+        help=f"longest time between two looks at all partitions (default {DEFAULTS.check_tasks_every_seconds:g})",
+    )
+    parser.add_argument(
+        "--grace", type=float, metavar="S", help="wait at most so long for running handlers (default: without limit)"
+    )
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code."""
+    """Runs until SIGTERM or SIGINT. Returns the exit code."""
     if options.processes < 1:
         raise InvalidOptions([f"--processes is {options.processes}: use a whole number from 1"])
     fields = scheduler_options(options)
-    with typed_options_win(fields):
+    with arguments_win(fields):
         load_options(fields)
     load_handler(options.handler)
     if options.processes == 1:
@@ -39,15 +85,15 @@ def run(options: argparse.Namespace) -> int:
     return _supervise((options.handler, fields, options.confirm, options.grace), options.processes)
 
 
-def load_handler(path: str) -> Any:
-    """The object that ``module:name`` (or ``module:object.name``) means.
+def load_handler(path: str) -> Handler:
+    """Imports the function that ``module:name`` (or ``module:object.name``) names.
 
     Raises:
-        InvalidOptions: where it cannot be found or called.
+        InvalidOptions: where it does not exist or cannot be called.
     """
     module, _, names = path.partition(":")
     if not module or not names:
-        raise InvalidOptions([f"the handler is {path!r}: write it as module:function"])
+        raise InvalidOptions([f"the handler is {short_repr(path)}: write it as module:function"])
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -55,37 +101,39 @@ def load_handler(path: str) -> Any:
         for name in names.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
-        raise InvalidOptions([f"the handler {path!r} cannot be found: {error}"]) from error
+        raise InvalidOptions(
+            [f"the handler {short_repr(path)} cannot be imported ({error}): check module and function"]
+        ) from error
     if not callable(found):
-        raise InvalidOptions([f"the handler {path!r} cannot be called: name a function"])
-    return found
+        raise InvalidOptions([f"the handler {short_repr(path)} cannot be called: use a function"])
+    return found  # type: ignore[no-any-return]
 
 
-def _work(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> int:
+def _work(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> int:
     function = load_handler(handler)
-    # Not Scheduler.wait: a signal during start-up, or a second one during the draining, must not kill what was claimed.
-    # Of all queues only this one may be used by a signal handler while the same thread waits at it.
+    # Scheduler.wait does not do here: neither a signal during start-up nor a second one while handlers finish may kill
+    # claimed runs. SimpleQueue is the one queue that a signal handler may use while the same thread waits at it.
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: asked.put(number))
-    with typed_options_win(fields):
+    with arguments_win(fields):
         scheduler = Scheduler(fields)
     with scheduler:
         scheduler.start_task_execute(function, confirm)
-        # What is loaded stays. To look through all of it for garbage would keep due tasks waiting for ten milliseconds
-        # and more, now and then.
+        # Everything that is loaded stays. Otherwise a garbage collection looks through it now and then, for ten
+        # milliseconds and more, while due tasks wait.
         gc.collect()
         gc.freeze()
         print(f"worker {os.getpid()} is ready", file=sys.stderr, flush=True)
         while True:
             with contextlib.suppress(queue.Empty):
-                asked.get(timeout=1.0)  # Windows sees a signal only between two waits
+                asked.get(timeout=1.0)  # on Windows a signal is handled only between two waits
                 break
         scheduler.stop_task_execute(grace)
     return 0
 
 
-def _child(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float | None) -> None:
+def _child(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> None:
     try:
         sys.exit(_work(handler, fields, confirm, grace))
     except SchedulerError as error:
@@ -93,50 +141,63 @@ def _child(handler: str, fields: dict[str, Any], confirm: Confirm, grace: float 
         sys.exit(1)
 
 
-def _supervise(work: tuple[str, dict[str, Any], Confirm, float | None], count: int) -> int:
-    # Fresh interpreters: a forked one would share connections, locks and threads that are not there.
-    context = multiprocessing.get_context("spawn")
-    stopping = False
-    # As in _work: the one queue that a signal handler may put into while the same thread waits at it.
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-    children: dict[int, tuple[BaseProcess, float]] = {}
+def _supervise(work: tuple[str, dict[str, object], Confirm, float | None], count: int) -> int:
+    supervisor = _Supervisor(work)
+    signal.signal(signal.SIGTERM, supervisor.stop)
+    signal.signal(signal.SIGINT, supervisor.stop)
+    return 1 if supervisor.run(count) else 0
 
-    def start() -> None:
-        if stopping:
-            return
-        process = context.Process(target=_child, args=work)
-        process.start()
-        children[process.sentinel] = (process, time.monotonic())
-        # A signal that came while it started did not find it among the children.
-        if stopping:
-            process.terminate()
 
-    def stop(number: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-        asked.put(number)
-        for process, _ in list(children.values()):
+class _Supervisor:
+    """Runs worker processes, replaces those that die, and passes a signal on to all."""
+
+    def __init__(self, work: tuple[str, dict[str, object], Confirm, float | None]) -> None:
+        # Fresh interpreters: a forked process would get copies of connections and locks, without their threads.
+        self._context = multiprocessing.get_context("spawn")
+        self._work = work
+        self._stopping = False
+        # As in `_work`: the one queue that a signal handler may use while the same thread waits at it.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._children: dict[int, tuple[BaseProcess, float]] = {}
+
+    def stop(self, number: int, _frame: object) -> None:
+        """The signal handler: ends all processes, and starts no others."""
+        self._stopping = True
+        self._signals.put(number)
+        for process, _ in list(self._children.values()):
             if process.is_alive():
                 process.terminate()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    for _ in range(count):
-        start()
-    failed = 0
-    while children:
-        for sentinel in wait(list(children), timeout=1.0):
-            assert isinstance(sentinel, int)
-            process, since = children.pop(sentinel)
-            process.join()
-            if stopping:
-                # A child that the signal kills has not come to its signal handlers yet, and so has claimed nothing.
-                failed += process.exitcode not in (0, -signal.SIGTERM)
-                continue
-            print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
-            if time.monotonic() - since < _QUICK_DEATH_SECONDS:
-                # A pause on purpose: what fails at once would fail again at once. A signal ends it.
-                with contextlib.suppress(queue.Empty):
-                    asked.get(timeout=_QUICK_DEATH_SECONDS)
-            start()
-    return 1 if failed else 0
+    def run(self, count: int) -> int:
+        """Returns when all have ended after a signal: how many of them failed."""
+        for _ in range(count):
+            self._start()
+        failed = 0
+        while self._children:
+            for sentinel in wait(list(self._children), timeout=1.0):
+                assert isinstance(sentinel, int)
+                process, since = self._children.pop(sentinel)
+                process.join()
+                if self._stopping:
+                    # A process that the signal killed had not set its signal handlers up, and so had claimed nothing.
+                    failed += process.exitcode not in (0, -signal.SIGTERM)
+                else:
+                    self._replace(process, since)
+        return failed
+
+    def _start(self) -> None:
+        if self._stopping:
+            return
+        process = self._context.Process(target=_child, args=self._work)
+        process.start()
+        self._children[process.sentinel] = (process, time.monotonic())
+        if self._stopping:  # the signal came meanwhile and did not find this process among the children
+            process.terminate()
+
+    def _replace(self, process: BaseProcess, since: float) -> None:
+        print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
+        if time.monotonic() - since < _QUICK_DEATH_SECONDS:
+            # What failed at once would fail at once again: a pause, which a signal ends.
+            with contextlib.suppress(queue.Empty):
+                self._signals.get(timeout=_QUICK_DEATH_SECONDS)
+        self._start()

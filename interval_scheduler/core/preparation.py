@@ -124,7 +124,7 @@ _MEMBERS = (
 )
 
 
-def _another_recipe(owner: str, kind: tuple[Any, ...]) -> _Recipe:
+def _another_recipe(owner: str, kind: tuple[object, ...]) -> _Recipe:
     """The recipe for tasks whose members from `reschedule_interval` on are `kind`. It becomes the newest one."""
     global _newest
     try:
@@ -139,13 +139,18 @@ def _another_recipe(owner: str, kind: tuple[Any, ...]) -> _Recipe:
 # Typed, because True and 1.0 equal 1, and not all of them are allowed.
 @lru_cache(maxsize=1024, typed=True)
 def _recipe(
-    owner: str, interval: Any, retry: Any, timeout: Any, misfire: Any, limit: Any, delivery: Any, jitter: Any
+    owner: str,
+    interval: object,
+    retry: object,
+    timeout: object,
+    misfire: object,
+    limit: object,
+    delivery: object,
+    jitter: object,
 ) -> _Recipe:
     schedule = parse_interval(interval, owner)
     if not isinstance(retry, Retry):
         raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
-    misfire = _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all"))
-    delivery = _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once"))
     if type(limit) is not int or not 1 <= limit <= MAX_MISFIRES:
         raise InvalidTask(owner, "misfire_limit", f"is {short_repr(limit)}", "use an int from 1 to 1,000")
     definition = Definition(
@@ -153,9 +158,9 @@ def _recipe(
         schedule,
         retry,
         None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=YEAR_MS),
-        misfire,
+        _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all")),
         limit,
-        delivery,
+        _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once")),
         parse_duration(jitter, owner, "jitter", maximum_ms=YEAR_MS),
     )
     body = encode_body(b"", definition)
@@ -174,7 +179,7 @@ def _not_a_task(given: object) -> InvalidTask:
     return InvalidTask(type(given).__name__, "task", "is not a Task", fix)
 
 
-def _member(task: Task, name: str, owner: str) -> Any:
+def _member(task: Task, name: str, owner: str) -> object:
     try:
         return getattr(task, name)
     except AttributeError as error:

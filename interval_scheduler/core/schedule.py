@@ -1,10 +1,10 @@
 """The slots of schedules: when a task is due, and when it is due next. All times are whole ms since 1970, in UTC.
 
-cronsim reads cron expressions and knows which days match. Times of day and day-light saving are worked out here: its
-own search counts real hours, so after a change of 30 minutes (Lord Howe) it starts a matching hour in its middle, at
-a midnight that is skipped (São Paulo) it returns a time that does not exist, and with seconds it leaves out the job of
-the skipped hour and repeats that of the repeated one. Here an expression is searched on the wall clock alone, where
-every day has 24 hours, and each match is then placed on the real time line.
+cronsim parses cron expressions and knows which days match. Times of day and changes to summer time are computed here,
+because its own search counts real hours: after a change of 30 minutes (Lord Howe) it starts a matching hour in its
+middle; at a midnight that is skipped (São Paulo) it returns a time that does not exist; with seconds it leaves out the
+job of the skipped hour and repeats that of the repeated one. Here an expression is searched on the wall clock alone,
+where every day has 24 hours, and then the real time of each match is found.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from ..model.times import MAX_MS
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-_LONGEST_EXPRESSION = 1000
 
 
 def next_slot(schedule: Schedule, slot: int) -> int:
@@ -58,7 +56,7 @@ def missed_slots(schedule: Schedule, slot: int, now: int, limit: int) -> list[in
             newest_first.append(slot)
             break
         newest_first.append(match)
-        # The next gap is mostly as wide as the last one.
+        # The next gap is mostly as long as the last one.
         end, span = match - 1, max(1000, end - match + 1)
     return newest_first[::-1]
 
@@ -84,17 +82,17 @@ def _next_match(cron: Cron, after: int) -> int:
     plan = plan_of(cron.expression)
     search = _once_each if plan.fixed else _in_real_time
     try:
-        # Matches are whole seconds: one is after a time where it is after the second which that time is in.
+        # Matches are whole seconds: a match is after a time if it is after the second of that time.
         seconds = plan.after(after // 1000) if cron.tz == "UTC" else search(plan, zone_of(cron.tz), after // 1000)
-    except (OverflowError, ValueError):  # the calendar of datetime ends
+    except (OverflowError, ValueError):  # after the last year of datetime
         seconds = None
     return max(MAX_MS, after + 1) if seconds is None else seconds * 1000
 
 
 def _once_each(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
-    """The next run where each match of the wall clock runs once, as Debian's cron does with fixed times.
+    """The next run of a fixed expression: each match of the wall clock runs once, as in Debian's cron.
 
-    Later matches never run earlier, so that all up to the present reading of the wall clock are past.
+    A later match never runs earlier. So all matches up to what the wall clock shows now are past.
     """
     wall = plan.after(after + _offset(zone, after))
     while wall is not None:
@@ -107,7 +105,7 @@ def _once_each(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
 
 
 def _in_real_time(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
-    """The next moment at which the wall clock shows a match."""
+    """The next run of another expression: the next moment at which the wall clock shows a match."""
     now = after + _offset(zone, after)
     run = None
     wall = plan.after(now)
@@ -116,7 +114,7 @@ def _in_real_time(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
     first, second = _offsets(zone, now)
     if first <= second or after != now - first or (run is not None and _offset(zone, run) == first):
         return run
-    # The wall clock is about to be set back and to show times again that lie behind.
+    # The wall clock will be set back, and will show times again that are past now.
     wall = plan.after(now - (first - second))
     while wall is not None and wall <= now:
         again = _shows(zone, wall, after)
@@ -127,7 +125,7 @@ def _in_real_time(plan: Plan, zone: ZoneInfo, after: int) -> int | None:
 
 
 def _shows(zone: ZoneInfo, wall: int, after: int) -> int | None:
-    """The first moment after `after` at which the wall clock shows `wall`; None where there is none."""
+    """The first moment after `after` at which the wall clock shows `wall`; None where it never does."""
     first, second = _offsets(zone, wall)
     if first < second:  # skipped
         return None
@@ -135,15 +133,15 @@ def _shows(zone: ZoneInfo, wall: int, after: int) -> int | None:
 
 
 def _offset(zone: ZoneInfo, moment: int) -> int:
-    """What the wall clock is ahead of UTC at a moment, in seconds."""
+    """How far the wall clock is ahead of UTC at a moment, in seconds."""
     return _seconds(datetime.fromtimestamp(moment, zone).utcoffset())
 
 
 def _offsets(zone: ZoneInfo, wall: int) -> tuple[int, int]:
     """The offsets, in seconds, when the wall clock shows a time for the first and for the second time (PEP 495).
 
-    They are equal but for times that come twice, where the first is larger, and skipped ones, where it is smaller:
-    the offsets before and after the change.
+    They differ only around a change: for a time that comes twice the first is larger, for a skipped time it is smaller.
+    They are then the offsets before and after the change.
     """
     moment = datetime.fromtimestamp(wall, UTC).replace(tzinfo=zone)
     return _seconds(moment.utcoffset()), _seconds(moment.replace(fold=1).utcoffset())
@@ -165,7 +163,7 @@ def jitter_ms(task_id: str, jitter: int, gap: int) -> int:
     span = min(jitter, gap - 1)
     if span <= 0:
         return 0
-    from hashlib import blake2b  # as in `scripts`: few tasks have a jitter
+    from hashlib import blake2b  # imported here: few tasks have a jitter
 
     digest = blake2b(task_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % (span + 1)

@@ -1,4 +1,4 @@
-"""Cron expressions taken apart, on a wall clock without time zones. cronsim reads them, and knows which days match."""
+"""Cron expressions, parsed, on a wall clock without time zones. cronsim parses them and knows which days match."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _EPOCH_DAY = EPOCH.toordinal()
 DAY_SECONDS = 86_400
-# Every date that exists comes within 40 years on every day of the week (29 February over the year 2100).
+# Every date that exists falls on every day of the week within 40 years (29 February around the year 2100).
 _HORIZON_DAYS = 50 * 366
 
 
 @dataclass(slots=True, eq=False)
 class Plan:
-    """An expression taken apart. Times are seconds of the wall clock since 1970, as if there were no time zones."""
+    """A parsed expression. Times are seconds of the wall clock since 1970, as if there were no time zones."""
 
     match_day: Callable[[date], bool]
     months: frozenset[int]
@@ -34,7 +34,7 @@ class Plan:
     fixed: bool
 
     def after(self, wall: int) -> int | None:
-        """The first match after a time; None where there is none in the next fifty years."""
+        """The first match after a time; None where the next fifty years have none."""
         day, second = divmod(wall + 1, DAY_SECONDS)
         today = date.fromordinal(_EPOCH_DAY + day)
         if today.month in self.months and self.match_day(today):
@@ -45,7 +45,7 @@ class Plan:
         return None if found is None else found * DAY_SECONDS + self._at(self.hours[0], self.minutes[0])
 
     def _time(self, second: int) -> int | None:
-        """The first time of a day from `second` on."""
+        """The first match of a day from `second` on, in seconds of the day; None where the day has no more."""
         hour, rest = divmod(second, 3600)
         minute, rest = divmod(rest, 60)
         if hour in self.hours:
@@ -77,7 +77,7 @@ class Plan:
 
 @lru_cache(maxsize=1024)
 def plan_of(expression: str) -> Plan:
-    """Reads an expression.
+    """Parses an expression.
 
     Raises:
         InvalidTask: where it is wrong or never matches.
@@ -88,7 +88,7 @@ def plan_of(expression: str) -> Plan:
         parsed: Any = CronSim(expression, datetime(2022, 1, 1))
     except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
         fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
-        raise InvalidTask("Cron", "expression", f"{short_repr(expression)} is wrong: {error}", fix) from error
+        raise InvalidTask("Cron", "expression", f"{short_repr(expression)} is not valid ({error})", fix) from error
     # cronsim 2.6 knows no seconds.
     fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
     hours, minutes, seconds = (tuple(sorted(field)) for field in fields)
@@ -101,6 +101,7 @@ def plan_of(expression: str) -> Plan:
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo:
+    """A time zone by its IANA name."""
     from zoneinfo import ZoneInfo
 
     return ZoneInfo(name)

@@ -32,7 +32,7 @@ class Instance:
         return repr_of(self, short_repr(self.name), repr(self.kind), f"weight={self.weight:g}")
 
 
-def named_instance(text: str) -> Any:
+def named_instance(text: str) -> str | dict[str, str]:
     """An entry of ``storage.instances`` from a URL, or from NAME=URL as environment and command line have it."""
     name, separator, url = text.partition("=")
     return {"name": name, "url": url} if separator and "://" not in name else text

@@ -185,19 +185,7 @@ def load_options(
             values[name] = _from_environment(name, text)
             labels[name] += f" (from the environment variable {variable})"
 
-    for name in values.keys() & _RANGES.keys():
-        values[name] = _in_range(name, labels[name], values[name], problems)
-    problems += [
-        f"{labels[name]} is {short_repr(values[name])}: use {' or '.join(map(repr, choices))}"
-        for name, choices in _CHOICES.items()
-        if name in values and values[name] not in choices
-    ]
-    namespace = values.get("namespace", "x")
-    if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
-        problems.append(
-            f"{labels['namespace']} is {short_repr(namespace)}: use 1 to 100 letters, digits, '_', '.' or '-'"
-        )
-
+    _check_values(values, labels, problems)
     instances = _instances(values.pop("instances", (DEFAULT_URL,)), labels["instances"], problems)
     master = values.get("master_index", 0)
     if isinstance(master, int) and instances and master >= len(instances):
@@ -209,6 +197,21 @@ def load_options(
         raise InvalidOptions(problems)
     storage = {name: values.pop(name) for name in _STORAGE_FIELDS & values.keys()}
     return Options(StorageOptions(tuple(instances), **storage), **values)
+
+
+def _check_values(values: dict[str, Any], labels: Mapping[str, str], problems: list[str]) -> None:
+    """Checks all options but the instances, each by itself. Durations become seconds."""
+    for name in values.keys() & _RANGES.keys():
+        values[name] = _in_range(name, labels[name], values[name], problems)
+    problems += [
+        f"{labels[name]} is {short_repr(values[name])}: use {' or '.join(map(repr, choices))}"
+        for name, choices in _CHOICES.items()
+        if name in values and values[name] not in choices
+    ]
+    namespace = values.get("namespace", "x")
+    if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
+        allowed = "use 1 to 100 letters, digits, '_', '.' or '-'"
+        problems.append(f"{labels['namespace']} is {short_repr(namespace)}: {allowed}")
 
 
 def check_logger(logger: Any) -> None:

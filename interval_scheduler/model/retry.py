@@ -17,12 +17,12 @@ class Retry:
     """Exponential backoff with jitter.
 
     Attributes:
-        max_retries: how often a failed run is repeated; None for ever, 0 never.
+        max_retries: how often a failed run is repeated; 0: never; None: without limit.
         backoff: seconds (or a timedelta) before the first retry.
-        factor: what each pause is multiplied by to get the next one, 1 or more.
+        factor: each pause is the one before times this, 1 or more.
         max_backoff: longest pause, in seconds (or a timedelta).
-        jitter: the part, 0 to 1, by which a pause is made randomly shorter or longer, so that tasks that failed
-            together do not come back together.
+        jitter: by which part, 0 to 1, a pause is shorter or longer, at random, so that tasks that failed together are
+            not repeated together.
 
     Raises:
         InvalidTask: naming the wrong field.
@@ -38,7 +38,7 @@ class Retry:
         retries = self.max_retries
         if retries is not None and (type(retries) is not int or not 0 <= retries <= 2**31):
             raise InvalidTask(
-                "Retry", "max_retries", f"is {short_repr(retries)}", "use a whole number from 0, or None for ever"
+                "Retry", "max_retries", f"is {short_repr(retries)}", "use a whole number from 0, or None for no limit"
             )
         for name in ("backoff", "max_backoff"):
             value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=YEAR_MS)
@@ -61,16 +61,16 @@ class Retry:
         assert isinstance(longest, float)
         pause = 0.0
         if backoff:
-            # In logarithms, because the power of a large attempt is no float any more.
+            # In logarithms, because the power overflows a float when `attempt` is large.
             exponent = math.log(backoff) + (attempt - 1) * math.log(self.factor)
             pause = longest if longest == 0 or exponent >= math.log(longest) else math.exp(exponent)
         return max(0, round(pause * (1 + self.jitter * (2 * random - 1)) * 1000))
 
-    def to_values(self) -> list[Any]:
-        """The fields in order, as msgpack carries them."""
+    def to_values(self) -> list[object]:
+        """The fields in order, as they are stored."""
         return [self.max_retries, self.backoff, self.factor, self.max_backoff, self.jitter]
 
     @classmethod
     def from_values(cls, values: list[Any]) -> Retry:
-        """The opposite of `to_values`."""
+        """A `Retry` from what `to_values` returned."""
         return cls(*values)

@@ -6,19 +6,19 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..support.text import short_repr
+from ..support.text import short_repr, type_with_article
 from .errors import InvalidTask
 
 MAX_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, the last one a datetime can tell."""
+"""The last millisecond of the year 9999, where the calendar of datetime ends."""
 YEAR_MS = 365 * 86_400_000
 CENTURY_MS = 100 * YEAR_MS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = "use seconds as a number, or a timedelta"
 
 
-def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
-    """Seconds or a timedelta as ms, rounded to the nearest.
+def parse_duration(value: object, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
+    """A duration in seconds, or as a timedelta, in whole ms, rounded to the nearest.
 
     Raises:
         InvalidTask: for other types, and outside the bounds.
@@ -27,15 +27,16 @@ def parse_duration(value: Any, owner: str, field: str, *, minimum_ms: int = 0, m
         milliseconds = round(value / timedelta(milliseconds=1))
         negative = value < timedelta(0)
     else:
-        milliseconds = round(_finite(value, owner, field, _DURATION) * 1000)
-        negative = value < 0
+        seconds = _finite(value, owner, field, _DURATION)
+        milliseconds = round(seconds * 1000)
+        negative = seconds < 0
     if negative or not minimum_ms <= milliseconds <= maximum_ms:
         bounds = f"{minimum_ms / 1000:,.15g} to {maximum_ms / 1000:,.15g} seconds"
         raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use {bounds}")
     return milliseconds
 
 
-def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int | None:
+def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> int | None:
     """``Task.execute_on``, or another time, as ms, rounded up so that nothing is early; None stays None.
 
     Raises:
@@ -44,8 +45,8 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
     if value is None:
         return None
     if type(value) is float and 1.0 <= value < 4e9:
-        # The quick way for nearly all of them. The product, and the noise of the float, are wrong by less than a
-        # thousandth here: what is further than that from a whole millisecond is certain, and so is what reads back.
+        # The quick way, for nearly all floats. The product is wrong by less than a thousandth here: if it is further
+        # than that from a whole millisecond, rounding up is certain; else the whole one must be exactly the float.
         product = value * 1000.0
         whole = int(product)
         if 0.002 <= product - whole <= 0.998:
@@ -53,24 +54,7 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
         nearest = round(product)
         if nearest / 1000.0 == value:
             return nearest
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
-        # Not by way of astimezone, which overflows in the first and last hours of the calendar.
-        microseconds = (value - EPOCH) // timedelta(microseconds=1)
-        negative = microseconds < 0
-    else:
-        fix = "use an aware datetime, unix seconds, or None for as soon as possible"
-        seconds = _finite(value, owner, field, fix)
-        # A float stands for the shortest decimal that reads back as it; what differs from that, and what is below a
-        # microsecond, is noise and not a later time.
-        exact: Any = seconds
-        if isinstance(seconds, float):
-            from decimal import Decimal  # here, because it is rarely needed, and takes a while to import
-
-            exact = Decimal(float.__repr__(seconds))
-        microseconds = round(exact * 1_000_000)
-        negative = seconds < 0
+    microseconds, negative = _microseconds(value, owner, field)
     milliseconds = -(-microseconds // 1000)
     if negative or milliseconds > MAX_MS:
         fix = "use a time from 1970 to 9999"
@@ -80,16 +64,34 @@ def parse_execute_on(value: Any, owner: str, field: str = "execute_on") -> int |
     return milliseconds
 
 
-def _finite(value: Any, owner: str, field: str, fix: str) -> int | float:
-    """A number whose products with a million are finite.
+def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
+    """A time in whole microseconds, and whether it is before 1970, by however little."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
+        # By subtraction: astimezone overflows in the first and last hours of the calendar.
+        microseconds = (value - EPOCH) // timedelta(microseconds=1)
+        return microseconds, microseconds < 0
+    seconds = _finite(value, owner, field, "use an aware datetime, unix seconds, or None for as soon as possible")
+    exact: Any = seconds
+    if isinstance(seconds, float):
+        from decimal import Decimal  # imported here: rarely needed, and slow to import
+
+        # A float means the shortest decimal that reads back as it. The rest of its digits is noise, not a later time.
+        exact = Decimal(float.__repr__(seconds))
+    return round(exact * 1_000_000), seconds < 0
+
+
+def _finite(value: object, owner: str, field: str, fix: str) -> int | float:
+    """Checks that a value is a number, and finite even if multiplied by a million.
 
     Raises:
         InvalidTask: for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTask(owner, field, f"is of type {type(value).__name__}", fix)
+        raise InvalidTask(owner, field, f"is {type_with_article(value)}", fix)
     if isinstance(value, float) and not math.isfinite(value * 1_000_000):
-        raise InvalidTask(owner, field, f"is {value}", f"{fix}, and a finite one")
+        raise InvalidTask(owner, field, f"is {value}", f"{fix}; it must be finite")
     return value
 
 

@@ -1,1 +1,1 @@
-"""What everything stands on: the clock, chance and threads of this machine, and how tasks are cancelled."""
+"""What everything stands on: clocks, random numbers and threads of this machine, logs, cancellation, short texts."""

@@ -1,4 +1,4 @@
-"""Ending asyncio tasks for certain."""
+"""Cancels asyncio tasks and waits until they have ended."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _AGAIN_SECONDS = 0.05
 
 
 def is_cancelled() -> bool:
-    """Whether the running task was asked to end, though the cancellation itself may have been swallowed."""
+    """Whether somebody cancelled the running asyncio task, even if its CancelledError was caught."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels tasks and waits until all have ended; what they raise is dropped.
+    """Cancels tasks and waits until all have ended. What they raise is dropped.
 
-    One cancellation is not enough: before Python 3.12, ``asyncio.wait_for`` swallows one that arrives in the moment in
-    which what it waits for completes, and redis-py waits that way.
+    One cancellation is not enough: before Python 3.12, ``asyncio.wait_for`` drops a cancellation that arrives in the
+    moment in which it gets its result, and redis-py uses it.
     """
     pending = list(tasks)
     while pending:

@@ -11,7 +11,7 @@ from .text import short_repr
 
 
 class Log:
-    """One way to write log lines to a structlog logger, a standard library logger, or any object with their methods.
+    """Writes log lines to a structlog logger, a standard library logger, or any object with their methods.
 
     By default structlog's logger named "interval_scheduler", which writes to stderr unless the application has set
     structlog up; the root logger is never touched.
@@ -21,9 +21,9 @@ class Log:
         self._logger = logger
 
     def write(self, level: str, message: str, **fields: object) -> None:
-        """One line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
+        """Writes one line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
 
-        `exc_info` may be an exception, whose traceback structlog and the standard library then show.
+        `exc_info` may be an exception: structlog and the standard library then show its traceback.
         """
         try:
             logger = _default_logger() if self._logger is None else self._logger
@@ -38,16 +38,16 @@ class Log:
                 method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
                 method(_text(message, fields))
-        except BaseException as error:  # a user's logger, or an error's own text, may do anything
+        except BaseException as error:  # the logger, or the repr of a field, may raise anything
             if isinstance(error, KeyboardInterrupt):
                 raise
-            # There is nowhere else to complain; and who listens there may raise too.
+            # There is no other place to report it, and a handler of that logger may raise too.
             with contextlib.suppress(Exception):
                 logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
 
 
 def _default_logger() -> Any:
-    """structlog as the application has set it up; where it has not, lines to stderr: stdout is the program's."""
+    """structlog as the application has set it up; else lines go to stderr, because stdout belongs to the program."""
     import structlog
 
     if structlog.is_configured():
@@ -56,7 +56,7 @@ def _default_logger() -> Any:
         return None  # a program without a console: pythonw, or a service
     render = structlog.dev.ConsoleRenderer(
         colors=bool(getattr(sys.stderr, "isatty", bool)()),
-        # The other ways show the variables of each frame too: pages, and whatever secrets are in them.
+        # Other formatters also print the variables of each frame: pages of text, which may contain secrets.
         exception_formatter=structlog.dev.plain_traceback,
     )
     stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)

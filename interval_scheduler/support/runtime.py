@@ -1,7 +1,7 @@
-"""What schedulers and workers ask of the machine they run on: time, chance, threads, and a way to their instances.
+"""What schedulers and workers use of the machine: clocks, random numbers, threads, and connections to instances.
 
-Due times are judged by the clock of the Redis instance that owns a task, inside the scripts. The clocks here only say
-how long something took, and how long to wait. Tests and simulations put another `Runtime` in the place of the real one.
+The scripts decide whether a task is due, by the clock of the Redis instance that owns it. The clocks here only tell how
+long something took, and how long to wait. Tests and simulations use a `Runtime` of their own.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Runtime:
-    """The real runtime."""
+    """The real machine."""
 
     threads = True
-    """Whether there are threads. Without them leases are renewed, and plain handlers run, on the event loop."""
+    """Whether there are threads. Without them leases are renewed on the event loop, and plain handlers run there."""
     kernel_timers = True
-    """Whether to wait by a timer of the kernel, where the platform has them. Virtual time has its own."""
+    """Whether to wait by a timer of the kernel, where the platform has them. Virtual time has timers of its own."""
     endpoint: Callable[[Any], Any] | None = None
-    """Makes the way to an instance from its options, where it is not a real connection."""
+    """Makes the endpoint of an `Instance`, where it is not a real one; None makes `transport.endpoint.Endpoint`."""
 
     def __init__(self) -> None:
         self.random = random.Random()
-        """Where jitter comes from."""
+        """The source of random numbers, for jitter."""
 
     def monotonic(self) -> float:
         """Seconds that never step, for waits and deadlines."""
@@ -39,14 +39,14 @@ class Runtime:
         return time.time()
 
     def routine(self, seconds: float) -> float:
-        """How often to look for what a fault may have hidden, where real life needs it every so many seconds."""
+        """The period of a look that only faults make necessary, in seconds. A simulation returns another one."""
         return seconds
 
     def script_now(self) -> str:
-        """The server time a script shall use, in ms, or "" to let it ask its own server."""
+        """The time that a script uses, in ms; "" lets it use the clock of its server."""
         return ""
 
     def random_id(self) -> str:
-        """48 random bits as eight letters: an id for one call, or one worker."""
-        # As base64.urlsafe_b64encode does it, in half the time.
+        """48 random bits as eight letters: the id of one call, or of one worker."""
+        # The same as base64.urlsafe_b64encode, in half the time.
         return binascii.b2a_base64(os.urandom(6), newline=False).translate(_URL_SAFE).decode()

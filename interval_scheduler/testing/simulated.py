@@ -8,14 +8,14 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 from ..async_scheduler import AsyncScheduler
 from ..core.definition import Definition, decode_body
 from ..core.record import RUNNING, Header, parse_header, split_record
 from ..core.schedule import next_slot
 from ..model.errors import InvalidOptions, SchedulerError
-from ..model.options import load_options
+from ..model.options import OptionFields, OptionsGiven, load_options
 from ..model.times import to_datetime
 from ..protocol import calls, keys
 from ..scheduler import Scheduler
@@ -86,13 +86,18 @@ class SimulatedScheduler(Scheduler):
     """
 
     def __init__(
-        self, options: Any = None, logger: Any = None, *, start: datetime | None = None, seed: int = 0, **fields: Any
+        self,
+        options: OptionsGiven = None,
+        logger: Any = None,
+        *,
+        start: datetime | None = None,
+        seed: int = 0,
+        **fields: Unpack[OptionFields],
     ) -> None:
         """Takes the options of a `Scheduler`. Instances are no more than names here, and have one partition each.
 
         Args:
-            options: see `Scheduler`.
-            logger: see `Scheduler`.
+            options, logger: see `Scheduler`.
             start: the first instant (aware); the present by default.
             seed: of everything that is left to chance, such as the jitter of retries.
             **fields: single options by name.
@@ -115,8 +120,7 @@ class SimulatedScheduler(Scheduler):
         self._live: set[SimulatedRun] = set()
         self.runs: list[SimulatedRun] = []
         """Every run so far, in the order they started."""
-        given = load_options(options, fields)
-        # More partitions would change nothing but the time it takes.
+        given = load_options(options, fields)  # more partitions would change nothing but the time it takes
         super().__init__(given, logger, runtime=self._process, partitions=len(given.instances))
         for name in self._engine.endpoints:
             self._backends.append(Backend(f"memory://simulated-{secrets.token_hex(8)}"))

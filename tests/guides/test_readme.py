@@ -1,4 +1,4 @@
-"""What the README says is so: its programs run, its tables name what there is."""
+"""What README and docs say is so: their programs run, their tables name what there is, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,24 +15,59 @@ from pathlib import Path
 
 import pytest
 
-from interval_scheduler import AsyncScheduler, Execution, Options, Retry, Scheduler, StorageOptions, Task
+import interval_scheduler
+from interval_scheduler import (
+    AsyncScheduler,
+    Execution,
+    Options,
+    Retry,
+    Scheduler,
+    SchedulerError,
+    StorageOptions,
+    Task,
+)
 from interval_scheduler.model.events import EVENTS
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-TEN_LINES, ASYNCIO, TESTING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+README, REFERENCE = PAGES["README.md"], PAGES["docs/reference.md"]
+PROGRAMS = [
+    (page, code) for page, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+]
+WHERE = ["README.md", "docs/reference.md", "docs/testing.md"]
+"""The pages with a program, each of which is run below: the ten lines, asyncio, and virtual time."""
+TEN_LINES, ASYNCIO, TESTING = (dict(PROGRAMS)[page] for page in WHERE)
+
+
+def test_every_program_is_run() -> None:
+    assert [page for page, _ in PROGRAMS] == WHERE
 
 
 def section(title: str) -> str:
-    """The text below a heading, up to the next one."""
-    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    """The text of the reference below a heading, up to the next one."""
+    return REFERENCE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
 
 
 def rows(text: str) -> list[list[str]]:
     """The cells of a table without its head."""
     lines = [line.replace(r"\|", "|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def wait_for_signal_handler(pid: int) -> None:
+    """Waits until a program is in `wait`: its handler may print before the main thread gets there."""
+    status, bit = Path(f"/proc/{pid}/status"), 1 << signal.SIGTERM - 1
+    deadline = time.monotonic() + 30
+    while status.exists():  # on Linux
+        caught = re.findall(r"^SigCgt:\s*(\w+)$", status.read_text(), re.MULTILINE)
+        if caught and int(caught[0], 16) & bit:
+            return
+        assert time.monotonic() < deadline, "it does not wait for a signal"
+        time.sleep(0.01)  # before the next look
 
 
 def first_line_then_sigterm(program: str, folder: Path, environment: dict[str, str]) -> tuple[str, int, str]:
@@ -49,6 +84,7 @@ def first_line_then_sigterm(program: str, folder: Path, environment: dict[str, s
     try:
         assert select.select([process.stdout], [], [], 30)[0], "it printed nothing"
         line = process.stdout.readline()
+        wait_for_signal_handler(process.pid)
         process.send_signal(signal.SIGTERM)
         return line, process.wait(30), process.communicate()[1]
     finally:
@@ -89,6 +125,30 @@ def path_with(servers: list[RedisServer], folder: Path) -> str:
     return os.pathsep.join([str(link.parent), os.environ["PATH"]])
 
 
+def anchors(page: str) -> set[str]:
+    """The anchors of a page, as GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.*)$", PAGES[page], re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.resolve().relative_to(ROOT).as_posix()), link
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) <= 120
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    assert linked == {page for page in PAGES if re.fullmatch(r"docs/[\w-]+\.md", page)} - {"docs/releasing.md"}
+
+
 def test_the_ten_lines_are_about_ten() -> None:
     code = [line for line in TEN_LINES.splitlines() if line.strip()]
     assert len(code) <= 15
@@ -119,8 +179,8 @@ def test_the_options_table_is_complete_and_has_the_defaults() -> None:
 def test_the_task_table_is_complete_and_has_the_defaults() -> None:
     table = {names.strip("`"): (meaning, default.strip("`")) for names, meaning, default in rows(section("Tasks"))}
     members = {name for name in vars(Task) if not name.startswith("_") and name != "serialize"}
-    assert set(table) | {"misfire_limit"} == members | {"id", "serialize()"}
-    for name in members - {"retry", "misfire_limit"}:
+    assert set(table) == members | {"id", "serialize()"}
+    for name in members - {"retry"}:
         value = getattr(Task, name)
         assert table[name][1] == (f'"{value}"' if isinstance(value, str) else str(value))
     meaning = table["retry"][0]
@@ -129,7 +189,7 @@ def test_the_task_table_is_complete_and_has_the_defaults() -> None:
 
 @pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
 def test_the_methods_table_is_complete_and_has_the_signatures(kind: type) -> None:
-    public = {name for name in dir(kind) if not name.startswith("_")} - {"options", "concurrency"}
+    public = {name for name in dir(kind) if not name.startswith("_")}
     said = set()
     for cell, *_ in rows(section("Methods")):
         for text in re.findall(r"`([^`]+)`", cell):
@@ -144,15 +204,32 @@ def test_the_methods_table_is_complete_and_has_the_signatures(kind: type) -> Non
     assert said - {"with"} == public
 
 
-def test_every_event_is_named() -> None:
-    text = section("Methods")
-    for event in EVENTS:
-        assert f"`{event}`" in text, event
+def test_the_events_table_is_complete_and_has_the_details() -> None:
+    said = {
+        event: re.findall(r"`(\w+)`", details)
+        for names, _, details in rows(section("Events"))
+        for event in re.findall(r"`([\w-]+)`", names)
+    }
+    assert said.keys() == EVENTS.keys()
+    for event, details in said.items():
+        arguments = EVENTS[event].partition(" called with ")[2]
+        for name in set(details) - {"Event"}:
+            assert re.search(rf"[(, ]{name}\b", arguments), (event, name)
+
+
+def test_every_error_is_named() -> None:
+    errors = {
+        name
+        for name in interval_scheduler.__all__
+        if isinstance(thing := getattr(interval_scheduler, name), type) and issubclass(thing, SchedulerError)
+    }
+    named = set(re.findall(r"`(\w+)[`(]", section("Errors") + section("Handlers")))
+    assert errors - {"SchedulerError"} <= named
 
 
 def test_what_the_npm_table_names_exists() -> None:
     names: set[str] = set()
-    for _, here in rows(section("From the original npm packages")):
+    for _, here in rows(PAGES["docs/migrating.md"]):
         names |= set(re.findall(r"`(?:storage\.)?(\w+)", here))
     for name in names - {"current_execution"}:
         assert any(hasattr(kind, name) for kind in (Scheduler, Options, StorageOptions, Task)), name
@@ -160,7 +237,7 @@ def test_what_the_npm_table_names_exists() -> None:
 
 
 def test_what_a_handler_can_ask_is_named() -> None:
-    text = section("Tasks")
+    text = section("Handlers")
     for name in dir(Execution):
         if not name.startswith("_"):
             assert f"`{name}" in text, name

@@ -244,7 +244,7 @@ async def test_only_one_of_many_creates(scheduler: Uniform) -> None:
 
 
 async def test_a_version_that_was_passed_by_is_refused(scheduler: Uniform) -> None:
-    with pytest.raises(TaskChanged, match="to be of version"):
+    with pytest.raises(TaskChanged, match="no longer at version"):
         await scheduler.assign_task(Job("a"), if_version="unheard-of")
     assert await scheduler.peek_task("a") is None
     await scheduler.assign_task(Job("a", payload=1, execute_on=after(60)))

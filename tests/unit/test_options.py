@@ -13,6 +13,7 @@ import pytest
 from interval_scheduler import AsyncScheduler, InvalidOptions, Options, Scheduler, StorageOptions
 from interval_scheduler.doctor import diagnose
 from interval_scheduler.model.options import ENVIRONMENT, OptionFields, load_options
+from interval_scheduler.testing import SimulatedScheduler
 
 PREFIX = "INTERVAL_SCHEDULER_"
 
@@ -23,8 +24,8 @@ def test_a_bad_value_names_the_variable_it_came_from(variable: str) -> None:
         load_options(None, environment={variable: "{-1}"})
 
 
-def test_the_readme_lists_every_variable() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_reference_lists_every_variable() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
     assert set(re.findall(r"INTERVAL_SCHEDULER_[A-Z_]+", text)) == set(ENVIRONMENT)
 
 
@@ -135,7 +136,7 @@ def test_every_keyword_is_taken_at_its_default() -> None:
 
 
 def test_the_keywords_of_a_scheduler_are_the_options() -> None:
-    for function in (Scheduler.__init__, AsyncScheduler.__init__, diagnose):
+    for function in (Scheduler.__init__, AsyncScheduler.__init__, SimulatedScheduler.__init__, diagnose):
         assert function.__annotations__["fields"] == "Unpack[OptionFields]"
 
 
