@@ -73,7 +73,7 @@ def _part(frame: FrameType | None) -> str:
     return "asyncio" if "asyncio" in path.parts or "selectors" in path.name else "other libraries"
 
 
-async def _measured(title: str, count: int, server: Server, act: Callable[[], Awaitable[None]]) -> str:
+async def _measure(title: str, count: int, server: Server, act: Callable[[], Awaitable[None]]) -> str:
     """Does something to `count` tasks, and says where the time went."""
     sampler = Sampler()
     scripts, cpu = server.scripts(), time.process_time()
@@ -111,11 +111,11 @@ async def _account(count: int, server: Server) -> list[str]:
             await done.wait()
             await scheduler.stop_task_execute()
 
-        pages = [await _measured("assign_tasks", count, server, assign)]
+        pages = [await _measure("assign_tasks", count, server, assign)]
         for title, every in (("running tasks once", None), ("running recurring tasks", _LATER_SECONDS)):
             await scheduler.clear_all_tasks()
             await scheduler.assign_tasks(Job(number, 1.0, every) for number in range(count))
-            pages.append(await _measured(title, count, server, run))
+            pages.append(await _measure(title, count, server, run))
         await scheduler.clear_all_tasks()
         return pages
 

@@ -1,4 +1,4 @@
-"""What every adapter builds on, ours and those of peers and limits: where the servers are, and the job itself.
+"""The base of every adapter, of ours, of peers and of limits: where the servers are, and the job itself.
 
 An adapter is a module with
 
@@ -19,13 +19,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 from .records import ENDED, STARTED, Recorder
 
 POLL_SECONDS = 0.02
-"""How often peers look for due jobs, where they let us choose: often enough to be prompt, at a price when idle."""
+"""How often peers look for due jobs, where it can be set: often enough to be prompt; it costs time when idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,15 @@ class Description:
     configuration: str
     bulk: str
     recurring: str
+
+
+class Described(TypedDict):
+    """A description as a process of the adapter prints it, with the installed versions of its distributions."""
+
+    configuration: str
+    bulk: str
+    recurring: str
+    versions: dict[str, str]
 
 
 class Item(NamedTuple):
@@ -58,15 +67,13 @@ class Settings:
     servers: tuple[str, ...]
     folder: str
     job_seconds: float
-    """How long a job takes; 0: nothing but its record."""
+    """How long a job takes; 0: it only writes its record."""
     concurrency: int
     """Jobs at once in a worker; 0: as the adapter thinks best."""
     recovery_seconds: float
-    """After which time the work of a dead worker is to be repeated, where it can be set; 0: not asked for."""
+    """After how long the work of a dead worker is repeated, where it can be set; 0: the default."""
     schedulers: int
     """Workers within one worker process."""
-    count_calls: bool
-    """Whether workers of ours note which scripts they call, and how often."""
 
     @property
     def port(self) -> int:
@@ -80,7 +87,6 @@ class Settings:
             "BENCHMARK_CONCURRENCY": str(self.concurrency),
             "BENCHMARK_RECOVERY_SECONDS": str(self.recovery_seconds),
             "BENCHMARK_SCHEDULERS": str(self.schedulers),
-            "BENCHMARK_COUNT_CALLS": str(int(self.count_calls)),
         }
 
 
@@ -94,7 +100,6 @@ def settings() -> Settings:
         int(given("BENCHMARK_CONCURRENCY", "0")),
         float(given("BENCHMARK_RECOVERY_SECONDS", "0")),
         int(given("BENCHMARK_SCHEDULERS", "1")),
-        given("BENCHMARK_COUNT_CALLS", "0") == "1",
     )
 
 

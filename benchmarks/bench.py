@@ -1,4 +1,4 @@
-"""What every question is given: sizes, peers, servers, and the memory of what they found about servers on the way."""
+"""What every question gets: sizes, peers, servers, and what earlier questions found out about servers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from .servers import Server, running
 from .subjects import COROUTINE, Subject
 
 DAY = 24 * 3600.0
-BUCKET_SECONDS = Options().storage.task_interval_seconds
-PARTITIONS = Options().partitions
+_DEFAULTS = Options()
+BUCKET_SECONDS = _DEFAULTS.storage.task_interval_seconds
+NAMESPACE = _DEFAULTS.namespace
+PARTITIONS = _DEFAULTS.partitions
 _WARM = 100
-"""Tasks assigned before anything is measured: they bring connections, scripts and buffers."""
+"""Tasks assigned before the measurement: they open connections, load scripts and allocate buffers."""
 _TRIAL = 1000
-"""Jobs that tell how fast a subject assigns."""
+"""Jobs that are assigned to measure how fast a subject assigns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """How long scripts of ours kept one server busy: the time 999 of 1,000 calls took at most, and the longest."""
+    """How long our scripts blocked one server: the time that 999 of 1,000 calls stayed below, and the longest call."""
 
     p999: float
     longest: float
@@ -59,9 +61,9 @@ class Bench:
     peer_repetitions: int = 1
     """In how many of the repetitions peers are measured too."""
     blocking: dict[str, list[Blocking]] = field(default_factory=lambda: defaultdict(list))
-    """By question, what its servers told at their end."""
+    """By question, how long its servers were blocked."""
     rates: dict[str, float] = field(default_factory=dict)
-    """Of every subject the rate at which it assigns, as far as known: how early to begin before jobs are due."""
+    """By subject, the jobs that it assigns per second, once measured: how early to begin before jobs are due."""
     _filled: dict[tuple[int, float], Filled] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -75,7 +77,7 @@ class Bench:
 
     @property
     def last(self) -> bool:
-        """Whether this is the last repetition, in which what was filled may be spoilt."""
+        """Whether this is the last repetition: then filled servers may be changed for good."""
         return self.repetition == self.repetitions - 1
 
     @contextmanager
@@ -97,7 +99,7 @@ class Bench:
         return [size for size in sizes if size <= self.largest] or [self.largest]
 
     def filled(self, count: int, seconds: float) -> Filled:
-        """A server with `count` tasks pending over `seconds`, filled once a run: whoever changes it puts it back."""
+        """A server with `count` tasks pending over `seconds`, filled once per run. Questions undo what they change."""
         key = (count, seconds)
         if key not in self._filled:
             self._filled[key] = self._fill(count, seconds)
@@ -109,7 +111,7 @@ class Bench:
             segments = [Segment(_WARM, count, DAY, seconds), Segment(count, 0, DAY, seconds, BUCKET_SECONDS)]
             client = Client(place, segments, "bulk")
             try:
-                # The client waits at both looks, connected and at rest, so that it does not count.
+                # The client is connected and idle when memory is read, both times: so its own share cancels out.
                 client.answer()
                 before = server.memory()
                 client.go_on()
@@ -122,7 +124,7 @@ class Bench:
         return Filled(server, count, assigned.due, seconds, grown / count, assigned.rate)
 
     def rate(self, subject: Subject) -> float:
-        """Jobs a second that the client of a subject assigns in bulk, found out on the first call."""
+        """Jobs a second that the client of a subject assigns in bulk, measured on the first call."""
         if subject.name not in self.rates:
             with running() as servers, stage(subject, servers) as place:
                 client = Client(place, [Segment(_WARM), Segment(_TRIAL, _WARM)], "bulk")
@@ -142,8 +144,8 @@ class Bench:
         self._stack.close()
 
 
-def attempted(what: str, subject: Subject, measure: Callable[[], Iterator[Figure]]) -> Iterator[Figure | Missing]:
-    """The figures of a subject; if it fails, the reason in their place, and the run goes on."""
+def attempt(what: str, subject: Subject, measure: Callable[[], Iterator[Figure]]) -> Iterator[Figure | Missing]:
+    """The figures of a subject. If it fails, the reason takes their place, and the run goes on."""
     try:
         yield from measure()
     except Failed as error:

@@ -1,22 +1,20 @@
 """How many instances, workers and how much memory: ``python -m benchmarks.capacity --tasks 100e6 --rate 20000``.
 
-Computed from the unit costs that ``python -m benchmarks`` has measured and written to its JSON. Without --tasks and
+Computed from the unit costs in the results of ``python -m benchmarks``. Without --tasks and
 --rate it prints a table for 1 million, 100 million and 1,000 million tasks.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .figures import OURS, shown
-from .report import RESULTS
+from .figures import OURS, Table, format_value
+from .report import RESULTS, from_json
 
 TASKS = (1e6, 100e6, 1e9)
 RATES = (100.0, 1000.0, 20_000.0, 200_000.0)
@@ -36,7 +34,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one may ask of a machine: memory of an instance in bytes, and the busy share of a core that is planned."""
+    """The limits of a machine: memory of an instance in bytes, and the share of a core that may be busy."""
 
     memory: float
     busy: float
@@ -72,16 +70,14 @@ def plan(costs: Costs, limits: Limits, tasks: float, rate: float, assigned: floa
     )
 
 
-def costs_of(results: dict[str, Any]) -> Costs:
-    """The unit costs in a JSON of results: of memory those of the fullest server.
+def costs_of(table: Table) -> Costs:
+    """The unit costs in the results: of memory those of the fullest server.
 
     Raises:
-        SystemExit: where a question that is needed was not measured.
+        SystemExit: a question that is needed was not measured.
     """
     medians = {
-        (row["question"], row["what"]): float(row["median"])
-        for row in results["rows"]
-        if row["subject"] == OURS and "median" in row
+        (row.question, row.what): row.median for row in table.rows.values() if row.subject == OURS and row.values
     }
     pending = {
         int(what.split(" ")[0].replace(",", "")): value
@@ -105,16 +101,17 @@ def page(costs: Costs, limits: Limits, plans: Iterable[Plan], about: str) -> str
         "# Capacity",
         "",
         f"Measured on {about}: {costs.pending_bytes:.0f} bytes a pending task; a run takes {costs.server_run:.1f} µs "
-        f"of a server and {costs.worker_run:.1f} µs of a worker, whose handler does nothing: add your own. Assigning "
+        f"of a server and {costs.worker_run:.1f} µs of a worker, whose handler does nothing: add yours. Assigning "
         f"takes {costs.server_assign:.1f} µs of a server.",
-        "These are costs under load, where calls carry many tasks. At low rates a task costs more, and nobody is busy.",
+        "These are costs under load, where calls carry many tasks. At low rates a task costs more, but then servers and "
+        "workers are mostly idle.",
         f"Planned with instances of {limits.memory / GIB:.0f} GiB and cores {limits.busy:.0%} busy.",
         "",
         "| tasks pending | runs/s | memory | instances (for memory, for runs) | worker processes |",
         "|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {shown(each.tasks)} | {shown(each.rate)} | {each.memory / GIB:,.1f} GiB | {each.instances} "
+        f"| {format_value(each.tasks)} | {format_value(each.rate)} | {each.memory / GIB:,.1f} GiB | {each.instances} "
         f"({each.instances_for_memory}, {each.instances_for_runs}) | {each.workers} |"
         for each in plans
     ]
@@ -135,13 +132,13 @@ def main() -> int:
         raise SystemExit(f"{arguments.results} is not there: run python -m benchmarks --only B2,B4,B8 first")
     if not (0 < arguments.busy <= 1 and arguments.instance_gib > 0):
         parser.error("--busy is above 0 and at most 1, --instance-gib above 0")
-    results = json.loads(arguments.results.read_text())
+    table, about = from_json(arguments.results.read_text())
     limits = Limits(arguments.instance_gib * GIB, arguments.busy)
-    costs = costs_of(results)
+    costs = costs_of(table)
     plans = [
         plan(costs, limits, tasks, rate, arguments.assigned) for tasks in arguments.tasks for rate in arguments.rate
     ]
-    machine = results["about"]["machine"]
+    machine = about["machine"]
     text = page(costs, limits, plans, f"{machine['processor']}, {machine['server']}, Python {machine['python']}")
     print(text)
     if arguments.output:

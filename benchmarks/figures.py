@@ -1,4 +1,4 @@
-"""Figures: what a measurement yields, and how the repetitions of one are put together."""
+"""Figures: the results of a measurement, the goals, and the table that collects all repetitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a row of ours is to reach (None: nothing), and what would be beyond that. `most`: smaller is better."""
+    """The value that a row of ours should reach (None: there is none), and one that is better than asked for.
+
+    `most`: smaller is better.
+    """
 
     what: str
     reach: float | None
@@ -36,14 +39,14 @@ class Goal:
     most: bool = False
 
     def verdict(self, value: float) -> str:
-        """How a value compares: short of the goal, reached, or beyond; nothing where nothing is asked for."""
-        if self.beyond is not None and self._met(value, self.beyond):
+        """How a value compares with the goal: short, reached or beyond; empty where there is nothing to reach."""
+        if self.beyond is not None and self._reaches(value, self.beyond):
             return "beyond"
         if self.reach is None:
             return ""
-        return "reached" if self._met(value, self.reach) else "short"
+        return "reached" if self._reaches(value, self.reach) else "short"
 
-    def _met(self, value: float, bound: float) -> bool:
+    def _reaches(self, value: float, bound: float) -> bool:
         return value <= bound if self.most else value >= bound
 
 
@@ -96,13 +99,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def shown(value: float, unit: str = "") -> str:
-    """A value with three or more digits that mean something, and its unit."""
+def format_value(value: float, unit: str = "") -> str:
+    """A value with at least three significant digits, and its unit."""
     size = abs(value)
     digits = 0 if size >= 100 or value == int(value) else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{digits}f} {unit}".strip()
 
 
 def ratio(what: str, subject: str, value: float, of: float) -> Figure:
-    """How much one value is of another one measured beside it."""
+    """One value divided by another that was measured beside it."""
     return Figure(what, subject, value / of if of else 0.0, "×")

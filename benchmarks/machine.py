@@ -13,7 +13,7 @@ from tests.servers import binaries
 
 
 def machine() -> dict[str, str]:
-    """What to know of this machine, without its name."""
+    """Processor, memory, kernel and versions of this machine."""
     servers = binaries()
     return {
         "processor": _processor(),
@@ -28,7 +28,7 @@ def machine() -> dict[str, str]:
 
 
 @contextmanager
-def apart(servers: Sequence[int]) -> Iterator[None]:
+def separate_cores(servers: Sequence[int]) -> Iterator[None]:
     """Servers, given by their process ids, on one core, and this thread, with those it starts, on the others.
 
     Where there is but one, everything stays as it is.

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,14 +19,14 @@ from typing import Any
 
 from tests.waiting import comes_true
 
-from .adapter import Settings
+from .adapter import Described, Settings
 from .records import Records
 from .servers import Server
 from .subjects import Subject
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 WARM_NUMBER = 500_000_000
-"""The number of the job that tells that a worker is up."""
+"""The number of the job that shows that a worker is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,6 @@ class Stage:
     concurrency: int = 0
     recovery_seconds: float = 0.0
     schedulers: int = 1
-    count_calls: bool = False
 
     def environment(self) -> dict[str, str]:
         urls = tuple(server.url for server in self.servers)
@@ -52,7 +50,6 @@ class Stage:
             self.concurrency,
             self.recovery_seconds,
             self.schedulers,
-            self.count_calls,
         )
         return {**self.subject.environment(), **asked.environment()}
 
@@ -66,12 +63,11 @@ def stage(
     concurrency: int = 0,
     recovery_seconds: float = 0.0,
     schedulers: int = 1,
-    count_calls: bool = False,
 ) -> Iterator[Stage]:
     """A stage whose folder is deleted at the end."""
     folder = Path(tempfile.mkdtemp(prefix="interval-scheduler-benchmark-"))
     try:
-        yield Stage(subject, servers, folder, job_seconds, concurrency, recovery_seconds, schedulers, count_calls)
+        yield Stage(subject, servers, folder, job_seconds, concurrency, recovery_seconds, schedulers)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -90,7 +86,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """What a client did: wall and processor seconds of its calls, when the first job is due and when it was through."""
+    """What a client did: wall and processor seconds of its calls, when the first job is due, and when it ended."""
 
     count: int
     seconds: float
@@ -128,7 +124,7 @@ class Client:
         """Waits for the end of a segment.
 
         Raises:
-            Failed: where the process died, or took too long.
+            Failed: the process died, or took too long.
         """
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout)[0]:
@@ -157,7 +153,7 @@ def assign(stage: Stage, segment: Segment, mode: str = "bulk", **more: Any) -> A
     """Assigns one segment, from a client process of its own.
 
     Raises:
-        Failed: where that does not work out.
+        Failed: the client died, or took too long.
     """
     client = Client(stage, [segment], mode, **more)
     try:
@@ -194,7 +190,7 @@ class Workers:
         """Waits until a first job ran.
 
         Raises:
-            Failed: where none did.
+            Failed: none ran in time.
         """
         assign(self._stage, Segment(1, WARM_NUMBER, 0.1), "one")
         # A worker that died will not run it.
@@ -217,14 +213,6 @@ class Workers:
             return count >= records or now - since > quiet
 
         comes_true(is_over, timeout, pause=0.05)
-
-    def calls(self) -> Counter[str]:
-        """How often workers of ours have called which script, as they last told: they do ten times a second."""
-        total: Counter[str] = Counter()
-        for path in self._stage.folder.glob("calls.*"):
-            with contextlib.suppress(json.JSONDecodeError):
-                total.update(json.loads(path.read_text()))
-        return total
 
     def cpu(self) -> float:
         """Seconds of processor time of all workers so far, with the processes they started."""
@@ -267,19 +255,21 @@ def workers(stage: Stage, processes: int = 1) -> Iterator[Workers]:
         started.close()
 
 
-def describe(subject: Subject) -> dict[str, Any]:
-    """Versions and configuration, as the adapter of a subject tells them.
+def describe(subject: Subject) -> Described:
+    """Versions and configuration of a subject, from its adapter.
 
     Raises:
-        Failed: where it does not start.
+        Failed: it does not start.
     """
-    done = subprocess.run(
-        subject.command("describe"), env=subject.environment(), capture_output=True, text=True, check=False, timeout=60
-    )
-    if done.returncode:
-        raise Failed(f"{subject.name} does not start: {done.stderr[-500:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    command, environment = subject.command("describe"), subject.environment()
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    except subprocess.CalledProcessError as error:
+        raise Failed(f"{subject.name} does not start: {error.stderr[-500:]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(f"{subject.name} does not start: {error}") from error
+    described: Described = json.loads(done.stdout)
+    return described
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:

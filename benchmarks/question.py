@@ -1,4 +1,4 @@
-"""A question: what is measured, and what it is to reach."""
+"""A question: what is measured, and the goals."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 RECORD = struct.Struct("<IId")
 """Number of the job + 1 (0: not written yet), what happened, unix seconds."""
 CAPACITY = 2_000_000
-"""Records one worker process can write. The file is sparse: what is not written takes no room."""
+"""Records one worker process can write. The file is sparse: what is not written takes no disk space."""
 STARTED, ENDED = 0, 1
 
 
@@ -52,7 +52,7 @@ class Recorder:
 
 
 class Records:
-    """Reads what all workers of one measurement have written so far."""
+    """Reads what all workers of one measurement have written up to now."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,9 +1,9 @@
-"""Redis servers of the measurements, and what they tell about themselves."""
+"""Redis servers of the measurements, and their statistics."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +41,10 @@ class Server(RedisServer):
         return float(told["used_cpu_sys"]) + float(told["used_cpu_user"])
 
     def memory(self) -> int:
-        """Bytes of data and of what the server needs to keep it, at rest: it gives buffers and tables back by and by.
+        """Bytes of data and of what the server needs to keep it, at rest: it frees buffers and tables gradually.
 
         Raises:
-            RuntimeError: where it does not come to rest.
+            RuntimeError: it keeps changing.
         """
         looks = deque([-1], maxlen=_SAME_LOOKS)
 
@@ -64,6 +64,10 @@ class Server(RedisServer):
         """What calls of a command have taken so far."""
         told = self.info("commandstats").get(f"cmdstat_{command}", {})
         return Spent(int(told.get("calls", 0)), float(told.get("usec", 0)))
+
+    def listeners(self, channels: Sequence[str]) -> list[int]:
+        """How many connections have subscribed to each of these channels."""
+        return [number for _, number in self.client.pubsub_numsub(*channels)]
 
     def script_percentile(self) -> float:
         """The time that 999 of 1,000 script calls did not exceed, in microseconds (0 without calls)."""
@@ -96,7 +100,7 @@ def binary() -> Binary:
     """The server to measure with: the first one on this machine.
 
     Raises:
-        SystemExit: where there is none.
+        SystemExit: there is none.
     """
     found = binaries()
     if not found:

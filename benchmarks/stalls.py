@@ -1,4 +1,4 @@
-"""How long the machine let a process wait that wanted to run: what lateness cannot be blamed on a scheduler for."""
+"""How long the machine delayed a process that was ready to run: no scheduler is to blame for that lateness."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NAP_SECONDS = 0.01
 
 
 class Sleeper:
-    """Sleeps in naps, and keeps how much longer than asked the worst of them took, in seconds."""
+    """Sleeps in short naps, and keeps by how many seconds the worst of them was too long."""
 
     def __init__(self) -> None:
         self.longest = 0.0

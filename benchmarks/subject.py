@@ -14,17 +14,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any
 
-from .adapter import Item, payload, run
+from .adapter import Described, Description, Item, payload, run
 
 BLOCK_ITEMS = 50_000
 """Items made at a time, so that filling up takes bounded memory."""
 
 
-def describe(adapter: Any) -> dict[str, Any]:
+def describe(adapter: ModuleType) -> Described:
     """The description of an adapter, with the versions of what it uses."""
     versions = {}
     for name in adapter.DESCRIPTION.distributions:
@@ -32,15 +32,16 @@ def describe(adapter: Any) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "missing"
-    return {**asdict(adapter.DESCRIPTION), "versions": versions}
+    found: Description = adapter.DESCRIPTION
+    return Described(configuration=found.configuration, bulk=found.bulk, recurring=found.recurring, versions=versions)
 
 
-async def assign(adapter: Any, specification: dict[str, Any]) -> None:
+async def assign(adapter: ModuleType, specification: dict[str, Any]) -> None:
     """Assigns one segment of jobs after the other; a line on stdin begins each but the first.
 
     Only the calls of the client are timed, not the making of payloads.
     """
-    client = await _called(adapter.client)
+    client = await _call(adapter.client)
     for position, segment in enumerate(specification["segments"]):
         if position:
             await asyncio.to_thread(sys.stdin.readline)
@@ -60,7 +61,7 @@ async def assign(adapter: Any, specification: dict[str, Any]) -> None:
             cpu += time.process_time() - processor
         answer = {"count": count, "seconds": seconds, "cpu": cpu, "due": begin, "ended": time.time()}
         print(json.dumps(answer), flush=True)
-    # Whoever asked may want to look at the server with this client still connected: it ends the process.
+    # The measuring process may look at the server while this client is still connected; then it kills this process.
     if len(specification["segments"]) > 1:
         await asyncio.to_thread(sys.stdin.readline)
 
@@ -69,13 +70,13 @@ def _method(client: Any, specification: dict[str, Any]) -> Callable[[Sequence[It
     """How all items of a block are handed over: in one call, or one after another."""
     mode = specification["mode"]
     if mode == "bulk":
-        return lambda items: _called(client.bulk, items)
+        return lambda items: _call(client.bulk, items)
     if mode == "recurring":
         seconds = specification["seconds"]
         return lambda items: _each(client.recurring, [(item, seconds) for item in items])
     if mode == "one":
         return lambda items: _each(client.one, [(item,) for item in items])
-    return lambda items: _called(getattr(client, mode), items)
+    return lambda items: _call(getattr(client, mode), items)
 
 
 async def _each(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
@@ -87,7 +88,7 @@ async def _each(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) 
             call(*each)
 
 
-async def _called(call: Callable[..., Any], *arguments: Any) -> Any:
+async def _call(call: Callable[..., Any], *arguments: Any) -> Any:
     result = call(*arguments)
     return await result if inspect.isawaitable(result) else result
 
@@ -102,7 +103,7 @@ def main() -> None:
     else:
         # An adapter may have an event loop of its own choice.
         getattr(adapter, "run", run)(assign(adapter, json.loads(sys.argv[3])))
-        # Clients are not taken apart one by one: what they sent was answered, and nothing else matters here.
+        # No client is closed: everything it sent was answered, and nothing else matters here.
         os._exit(0)
 
 

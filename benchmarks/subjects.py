@@ -50,8 +50,3 @@ TIMERS_IN_MEMORY = Subject("apscheduler in memory", "benchmarks.peers.apschedule
 
 def peer_subject(peer: Peer) -> Subject:
     return Subject(peer.name, f"benchmarks.peers.{peer.name}", peer)
-
-
-def installed_peers() -> list[Subject]:
-    """The peers that ``python -m benchmarks.peers setup`` has installed."""
-    return [peer_subject(peer) for peer in PEERS.values() if peer.installed]

@@ -9,7 +9,6 @@ from typing import Any
 from interval_scheduler import AsyncScheduler
 
 from ..adapter import SETTINGS, Description, Item, job_async
-from .counting import count_calls
 from .jobs import Job
 from .options import options
 
@@ -51,9 +50,6 @@ async def client() -> Client:
 
 
 def work() -> None:
-    if SETTINGS.count_calls:
-        count_calls()
-
     async def main() -> None:
         schedulers: list[Any] = [AsyncScheduler(options()) for _ in range(SETTINGS.schedulers)]
         await asyncio.gather(*[scheduler.start_task_execute(job_async) for scheduler in schedulers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..processes import Segment, assign, stage
 from ..question import Question
@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield Figure(f"{name}: server", OURS, used.microseconds / count, "µs/task in scripts")
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted("bulk", peer, partial(_peer, bench, peer))
+            yield from attempt("bulk", peer, partial(_peer, bench, peer))
 
 
 def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:

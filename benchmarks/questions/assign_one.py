@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..processes import Segment, assign, stage
 from ..question import Question
@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
             yield ratio(f"{name}: of a bare EVALSHA", OURS, rates[ours], rates[limit])
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted("one call at a time", peer, partial(_peer, bench, peer))
+            yield from attempt("one call at a time", peer, partial(_peer, bench, peer))
 
 
 def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:

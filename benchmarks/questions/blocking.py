@@ -1,4 +1,4 @@
-"""B11: the longest time that one script blocks a server: over what was measured before, and clear of everything."""
+"""B11: the longest time that one script blocks a server: in all measurements before, and during a clear."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from tests.waiting import comes_true
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Failed, Segment, assign, stage, workers
 from ..question import Question
@@ -24,10 +24,10 @@ _LONGEST_SECONDS = 60.0
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     lease = f"leases of {RECOVERY_SECONDS:g} s"
     for what, recovery in (("default options", 0.0), (lease, RECOVERY_SECONDS)):
-        yield from attempted(what, COROUTINE, partial(_crash, bench, COROUTINE, OURS, what, recovery))
+        yield from attempt(what, COROUTINE, partial(_crash, bench, COROUTINE, OURS, what, recovery))
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted(lease, peer, partial(_crash, bench, peer, peer.name, lease, RECOVERY_SECONDS))
+            yield from attempt(lease, peer, partial(_crash, bench, peer, peer.name, lease, RECOVERY_SECONDS))
 
 
 def _crash(bench: Bench, subject: Subject, name: str, what: str, recovery: float) -> Iterator[Figure]:
@@ -47,7 +47,7 @@ def _crash(bench: Bench, subject: Subject, name: str, what: str, recovery: float
             under_way = len(running.records.starts(0, count)) - len(running.records.ends(0, count))
             running.start()
             comes_true(lambda: len(running.records.ends(0, count)) >= count, _LONGEST_SECONDS, pause=0.1)
-            # Whether anything runs once more can only be told after a while in which it could have.
+            # A job that runs once more does so a little later: wait before counting.
             Sleeper().until(time.time() + bench.size(3, 1))
             starts, ends = running.records.starts(0, count), running.records.ends(0, count)
     yield Figure(f"{what}: lost", name, count - len(ends), "tasks")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing, percentile
-from ..processes import Segment, assign, describe, stage, workers
+from ..processes import Failed, Segment, assign, describe, stage, workers
 from ..question import Question
 from ..stalls import Sleeper
 from ..subjects import COROUTINE, Subject
@@ -21,15 +21,17 @@ _EARLY_SHARE = 0.25
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for what, spread in (("evenly over the second", EVERY), ("all at the same time", 0.0)):
-        yield from attempted(what, COROUTINE, partial(_recurring, bench, COROUTINE, OURS, what, spread, True))
+        yield from attempt(what, COROUTINE, partial(_recurring, bench, COROUTINE, OURS, what, spread, True))
     if bench.asks_peers:
         for peer in bench.peers:
-            how = str(describe(peer)["recurring"])
-            if how.startswith("no"):
-                yield Missing("evenly over the second", peer.name, how)
-            else:
-                measured = partial(_recurring, bench, peer, peer.name, "evenly over the second", EVERY, how == "grid")
-                yield from attempted("evenly over the second", peer, measured)
+            yield from attempt("evenly over the second", peer, partial(_peer, bench, peer))
+
+
+def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:
+    how = describe(peer)["recurring"]
+    if how.startswith("no"):
+        raise Failed(how.removeprefix("no: "))
+    yield from _recurring(bench, peer, peer.name, "evenly over the second", EVERY, how == "grid")
 
 
 def _recurring(bench: Bench, subject: Subject, name: str, what: str, spread: float, on_grid: bool) -> Iterator[Figure]:
@@ -54,6 +56,8 @@ def _recurring(bench: Bench, subject: Subject, name: str, what: str, spread: flo
         ran += len(slots)
         again += more
         offsets += [offset * 1000 for offset in slots.values()]
+    if not offsets:
+        raise Failed("none of the tasks ran")
     yield Figure(f"{what}: occurrences that ran", name, ran / (tasks * periods) * 100, "%")
     yield Figure(f"{what}: twice", name, again, "runs")
     yield Figure(f"{what}: longest stall of the machine", name, sleeper.longest * 1000, "ms")

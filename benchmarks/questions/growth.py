@@ -11,11 +11,12 @@ from contextlib import ExitStack
 
 from interval_scheduler import Scheduler
 from interval_scheduler.core.placement import partition_of
+from interval_scheduler.protocol import keys
 
 from ..adapter import Item, payload
-from ..bench import BUCKET_SECONDS, DAY, PARTITIONS, Bench, Filled
+from ..bench import BUCKET_SECONDS, DAY, NAMESPACE, PARTITIONS, Bench, Filled
 from ..figures import OURS, Figure, Goal, Missing, ratio
-from ..machine import apart
+from ..machine import separate_cores
 from ..ours.jobs import Job
 from ..processes import Failed
 from ..question import Question
@@ -30,8 +31,7 @@ _LONGEST_SECONDS = 60.0
 class _Place:
     """A filled server, and what operations cost there, in microseconds: of the server, and on the wall.
 
-    What is assigned and removed goes into buckets that are full, as do the tasks that are looked at: one whose range
-    is not over, with as many tasks as in every other.
+    Tasks that are assigned, removed or looked at are in full buckets: those whose whole range was filled.
     """
 
     def __init__(self, filled: Filled, scheduler: Scheduler) -> None:
@@ -52,11 +52,11 @@ class _Place:
         scheduler, client = self._scheduler, self.filled.server.client
         self._note("assign", count, lambda: [scheduler.assign_task(job) for job in jobs])
         self._note("peek", count, lambda: [scheduler.peek_task(name) for name in names])
-        keys = [f"{{interval-scheduler:{partition_of(name.encode(), PARTITIONS)}}}:tasks" for name in names]
+        hashes = [_tasks_key(name) for name in names]
         records: list[object] = []
-        self._note(BARE, count, lambda: records.extend(map(client.hget, keys, names)), command="hget")
+        self._note(BARE, count, lambda: records.extend(map(client.hget, hashes, names)), command="hget")
         if None in records:
-            raise Failed("a record is not where the bare call looked for it")
+            raise Failed("a record is missing: the bare HGET looked in the wrong hash")
         self._note("remove", count, lambda: [scheduler.remove_task(job) for job in jobs])
 
     def run_due(self, count: int) -> None:
@@ -82,8 +82,8 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
     # The fewer tasks stand as close together as the many, so that their buckets are as full.
     filled = [bench.filled(few, DAY * few / many), bench.filled(many, DAY)]
     with ExitStack() as stack:
-        # Where they run changes what a call takes by more than what is looked for here.
-        stack.enter_context(apart([place.server.pid for place in filled]))
+        # The core they run on changes the time of a call by more than the difference that is measured here.
+        stack.enter_context(separate_cores([place.server.pid for place in filled]))
         places = [_Place(place, stack.enter_context(_scheduler(place))) for place in filled]
         for turn in range(bench.size(100, 2)):
             for place in places if turn % 2 else reversed(places):
@@ -105,6 +105,12 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
         yield ratio(f"{what}: wall, of that with few", subject, wall[1], wall[0])
 
 
+def _tasks_key(name: str) -> str:
+    """The hash that has the record of a task."""
+    partition = partition_of(name.encode(), PARTITIONS)
+    return keys.of_partition(keys.meta(NAMESPACE, partition), keys.TASKS)
+
+
 def _scheduler(place: Filled) -> Scheduler:
     scheduler = Scheduler({"storage": {"instances": [{"url": place.server.url, "name": "instance-0"}]}})
     scheduler.start_task_accept()
@@ -115,7 +121,7 @@ def _run_all(scheduler: Scheduler, count: int) -> None:
     """Runs `count` due tasks, and waits until they are settled.
 
     Raises:
-        Failed: where they do not run.
+        Failed: they do not run.
     """
     done, through = 0, threading.Event()
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from tests.waiting import comes_true
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing, percentile, ratio
 from ..processes import Segment, assign, stage, workers
 from ..question import Question
@@ -21,7 +21,7 @@ _LONGEST_SECONDS = 120.0
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for persistence in ("none", "everysec"):
-        yield from attempted("herd", COROUTINE, partial(_measure, bench, persistence))
+        yield from attempt("herd", COROUTINE, partial(_measure, bench, persistence))
 
 
 def _measure(bench: Bench, persistence: str) -> Iterator[Figure]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Segment, assign, stage, workers
 from ..question import Question
@@ -16,10 +16,10 @@ from ..subjects import COROUTINE, Subject
 
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
-    yield from attempted("idle", COROUTINE, partial(_idle, bench, COROUTINE, OURS, bench.size(1_000_000, 2000)))
+    yield from attempt("idle", COROUTINE, partial(_idle, bench, COROUTINE, OURS, bench.size(1_000_000, 2000)))
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted("idle", peer, partial(_idle, bench, peer, peer.name, bench.size(10_000, 100)))
+            yield from attempt("idle", peer, partial(_idle, bench, peer, peer.name, bench.size(10_000, 100)))
 
 
 def _idle(bench: Bench, subject: Subject, name: str, count: int) -> Iterator[Figure]:

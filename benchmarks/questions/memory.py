@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..adapter import payload
-from ..bench import DAY, Bench, attempted
+from ..bench import DAY, Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Client, Segment, stage
 from ..question import Question
@@ -25,7 +25,7 @@ def measure(bench: Bench) -> Iterator[Figure | Missing]:
     count = bench.size(100_000, 1000)
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted(f"{count:,} pending", peer, partial(_peer, bench, peer, count))
+            yield from attempt(f"{count:,} pending", peer, partial(_peer, bench, peer, count))
 
 
 def _peer(bench: Bench, peer: Subject, count: int) -> Iterator[Figure]:
@@ -33,7 +33,7 @@ def _peer(bench: Bench, peer: Subject, count: int) -> Iterator[Figure]:
         segments = [Segment(_WARM, count, DAY, DAY), Segment(count, 0, DAY, DAY)]
         client = Client(place, segments, "bulk")
         try:
-            # Both looks are at a server with this client connected, and at rest.
+            # The client is connected and idle when memory is read, both times.
             client.answer()
             before = servers[0].memory()
             client.go_on()

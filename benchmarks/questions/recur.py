@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing, ratio
 from ..question import Question
 from ..servers import PERSISTENCE
@@ -15,7 +15,7 @@ from .draining import drain
 
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     for persistence in PERSISTENCE:
-        yield from attempted("claim, run, reschedule", COROUTINE, partial(_measure, bench, persistence))
+        yield from attempt("claim, run, reschedule", COROUTINE, partial(_measure, bench, persistence))
 
 
 def _measure(bench: Bench, persistence: str) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""All questions, in the order in which they are measured: the last one looks back at those before it."""
+"""All questions, in the order in which they are measured: the last one summarises those before it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from functools import partial
 from interval_scheduler import Scheduler
 from tests.waiting import comes_true
 
-from ..bench import Bench, attempted
+from ..bench import Bench, attempt
 from ..figures import OURS, Figure, Goal, Missing
 from ..processes import Failed
 from ..question import Question
@@ -27,12 +27,12 @@ HANDLERS = (
 def measure(bench: Bench) -> Iterator[Figure | Missing]:
     count = bench.size(100_000, 1000)
     for handler, subject, persistence in HANDLERS:
-        yield from attempted(
+        yield from attempt(
             f"run due tasks, {handler}", subject, partial(_ours, bench, handler, subject, persistence, count)
         )
     if bench.asks_peers:
         for peer in bench.peers:
-            yield from attempted("run due tasks", peer, partial(_peer, bench, peer))
+            yield from attempt("run due tasks", peer, partial(_peer, bench, peer))
 
 
 def _ours(bench: Bench, handler: str, subject: Subject, persistence: str, count: int) -> Iterator[Figure]:
@@ -51,14 +51,14 @@ def _peer(bench: Bench, peer: Subject) -> Iterator[Figure]:
 
 
 def _all_settled(server: Server) -> None:
-    """Waits until no task is left, which is only so when every run was settled with its token.
+    """Waits until no task is left: then every run was settled with its fencing token.
 
     Raises:
-        Failed: where some are left.
+        Failed: some are left.
     """
     with Scheduler({"storage": {"instances": [{"url": server.url, "name": "instance-0"}]}}) as scheduler:
         if not comes_true(lambda: not scheduler.task_size(), 5):
-            raise Failed(f"{scheduler.task_size()} runs are not settled")
+            raise Failed(f"{scheduler.task_size()} runs were not settled within 5 s")
 
 
 QUESTION = Question(

@@ -7,14 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks import report
+from benchmarks.bench import Bench
 from benchmarks.capacity import Costs, Limits, plan
-from benchmarks.figures import OURS, Figure, Goal, Row, Table, shown
-from benchmarks.peers.registry import PEERS
+from benchmarks.figures import OURS, Figure, Goal, Row, Table, format_value
+from benchmarks.peers import registry
+from benchmarks.peers.registry import PEERS, Peer
+from benchmarks.processes import Failed
+from benchmarks.question import Question
 from benchmarks.questions.register import QUESTIONS
 from tests.servers import Binary
 
@@ -76,14 +83,63 @@ def test_pages_are_made_from_what_a_run_left(tmp_path: Path, monkeypatch: pytest
     for value in (50_000.0, 60_000.0, 70_000.0):
         table.add("B4", Figure(goal.what, OURS, value, "tasks/s"))
         table.add("B4", Figure("run due tasks", "arq", value / 30, "tasks/s"))
-    about = {"machine": {"processor": "Z80", "cores": "1"}, "how": "3 repetitions.", "date": "2026-01-01", "peers": {}}
+    about = report.About(
+        date="2026-01-01",
+        machine={"processor": "Z80", "cores": "1"},
+        how="3 repetitions.",
+        quick=False,
+        peers={"saq": {"missing": "not installed: no network"}},
+    )
     left, about_left = report.from_json(report.as_json(table, [question], about))
     report.write_pages(left, [question], about_left)
     readme, results = ((tmp_path / name).read_text() for name in ("README.md", "RESULTS.md"))
     assert "2026-01-01; processor Z80, cores 1. 3 repetitions." in readme
     assert f"| B4 | {goal.what} | ≥ 50,000 | 60,000 tasks/s | 17% | reached |" in readme
     assert "| arq | - | - | 2,000 (0.033 ×) |" in readme
-    assert "| run due tasks | arq | 2,000 tasks/s | 17% | | | |".replace(" | | | |", " |  |  |  |") in results
+    assert "| saq | - | - | - |" in readme
+    assert "- **saq**: not installed: no network.\n" in results
+    assert "| run due tasks | arq | 2,000 tasks/s | 17% |  |" in results
+    assert "| 60,000 tasks/s | 17% | ≥ 50,000, beyond: ≥ 100,000: reached |" in results
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "HOME", tmp_path)
+    monkeypatch.setitem(PEERS, "arq", Peer("arq", ("./no-such-folder",)))
+    monkeypatch.setitem(PEERS, "bullmq", Peer("bullmq", (), node=True))
+    monkeypatch.setenv("NODE", "no-such-node")
+    peers, notes = main.prepare_peers("arq,bullmq")
+    assert peers == []
+    assert notes["arq"]["missing"].startswith("not installed: ")
+    assert "no-such-folder" in notes["arq"]["missing"]
+    assert notes["bullmq"] == {"missing": "not installed: it runs on Node, and there is no no-such-node on the PATH"}
+
+
+def test_a_peer_that_does_not_start_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "HOME", tmp_path)
+    (tmp_path / "arq").mkdir()
+    (tmp_path / "arq" / "ready").touch()
+    peers, notes = main.prepare_peers("arq")
+    assert peers == []
+    assert notes["arq"]["missing"].startswith("arq does not start: ")
+
+
+def test_a_question_that_fails_does_not_end_the_run() -> None:
+    def measure(_bench: Bench) -> Iterator[Figure]:
+        yield Figure("rate", OURS, 1.0, "tasks/s")
+        raise Failed("no task ran")
+
+    table = Table()
+    main.measure_question(Bench(True, [], 10), Question("B0", "rates", measure), table)
+    assert [(row.values, row.reason) for row in table.of("B0")] == [([1.0], ""), ([], "no task ran")]
+
+
+def test_peers_are_measured_in_every_repetition_unless_told_otherwise() -> None:
+    def asked(peer_repetitions: int) -> list[bool]:
+        bench = Bench(True, [], 10, repetitions=3, peer_repetitions=peer_repetitions)
+        return [replace(bench, repetition=repetition).asks_peers for repetition in range(3)]
+
+    assert asked(3) == [True, True, True]
+    assert asked(1) == [True, False, False]
 
 
 def test_every_peer_has_an_adapter() -> None:
@@ -110,5 +166,5 @@ def test_capacity_is_what_the_unit_costs_say() -> None:
 def test_rows_show_the_median_and_half_the_range() -> None:
     row = Row("B1", "rate", "us", "tasks/s", [90.0, 100.0, 130.0])
     assert (row.median, row.spread) == (100.0, 0.2)
-    assert shown(1234.5, "tasks/s") == "1,234 tasks/s"
-    assert [shown(value) for value in (0, 0.1234, 1.234, 12.34)] == ["0", "0.123", "1.23", "12.3"]
+    assert format_value(1234.5, "tasks/s") == "1,234 tasks/s"
+    assert [format_value(value) for value in (0, 0.1234, 1.234, 12.34)] == ["0", "0.123", "1.23", "12.3"]
