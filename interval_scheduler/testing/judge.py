@@ -18,7 +18,7 @@ late       `_late`                  where nothing goes wrong, every run starts w
 other      `_tokens`                the tokens of a task grow from run to run
 other      `_off_grid`              a run is due at an assigned time, or on its task's grid
 other      `_unwanted`              no run starts after its task was removed (and the lease of a claim before that)
-other      `_unnoticed`             lost writes are told by "data-loss"; with `notice`: only where expected
+other      `_unnoticed`             lost writes are told by "data-loss", and nothing else is
 other      `_given`                 servers: the tokens of a partition grow from claim to claim
 other      `_accepted`              servers: reports of stale runs are refused, and a run ends once
 other      `_drift`                 servers: occurrence k is at first + k * interval, and none is left out but those
@@ -81,6 +81,8 @@ class Terms:
     concurrency: int = 1
     notice: bool | None = None
     """Whether "data-loss" must be told. None: for each loss that somebody can notice."""
+    false_alarms: bool = False
+    """Without `notice`: whether "data-loss" may be told of a server that lost nothing."""
 
 
 @dataclass
@@ -335,7 +337,7 @@ class Judge:
                 yield f"{loss.server} lost what it wrote until {loss.until:.3f}, unnoticed"
         for notice in notices:
             lossy = any(loss.server == notice.server and loss.until <= notice.at for loss in self._history.losses)
-            if expected is None and not lossy:
+            if expected is None and not lossy and not self._terms.false_alarms:
                 yield f"at {notice.at:.3f}: data-loss was told of {notice.server}, which lost nothing"
 
     def _knew(self, call: Call, loss: LossWindow) -> bool:

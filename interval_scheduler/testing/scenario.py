@@ -339,6 +339,8 @@ class Scenario:
             late_writes=True,
             prompt=self.plan.promptness,
             concurrency=self.concurrency,
+            # A handshake that names a former start of its server, and arrives late, raises one: seed 300192.
+            false_alarms=True,
         )
         return Judge(self.history, terms).verdict().violations
 

@@ -366,6 +366,7 @@ class TestNotices:
         observed = self.lost()
         observed.notices.append(notice)
         assert ["unnoticed" in text for text in verdict(observed, EXACT).other] == [True, False]
+        assert len(verdict(observed, replace(EXACT, false_alarms=True)).other) == 1
 
     def test_a_loss_that_nobody_alive_could_know_of(self) -> None:
         observed = self.lost()
