@@ -197,6 +197,5 @@ def calling_run() -> Run | None:
     return run if run.owner == caller else None
 
 
-def enter(run: Run) -> None:
-    """From now on this is the run that the present context is in."""
-    _current.set(run)
+enter = _current.set
+"""`enter(run)`: from now on this is the run that the present context is in."""

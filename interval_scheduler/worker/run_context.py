@@ -26,19 +26,20 @@ class RunContexts:
         shared = [value for variable, value in self._base.items() if variable.name == "decimal_context"]
         self._decimal = shared[0].copy() if shared else None
 
-    def _enter(self, run: Run) -> None:
-        enter(run)
-        if self._decimal is not None:
-            from decimal import setcontext  # loaded already
+    def _copy_decimal(self) -> None:
+        from decimal import setcontext  # whoever has such a context has loaded it
 
-            setcontext(self._decimal.copy())
+        assert self._decimal is not None
+        setcontext(self._decimal.copy())
 
     def call(self, run: Run) -> None:
         """Calls a plain handler, in a thread."""
         self._base.copy().run(self._call, run)
 
     def _call(self, run: Run) -> None:
-        self._enter(run)
+        enter(run)
+        if self._decimal is not None:
+            self._copy_decimal()
         result = self._handler(run.definition.payload)
         if isinstance(result, Awaitable):
             # The plain function returned a coroutine, as some decorators do. It is run to its end.
@@ -50,10 +51,12 @@ class RunContexts:
         return context.run(self._start, run, context)
 
     def _start(self, run: Run, context: contextvars.Context) -> Steps | None:
-        self._enter(run)
+        enter(run)
+        if self._decimal is not None:
+            self._copy_decimal()
         result = self._handler(run.definition.payload)
         # An awaitable of another sort, as a decorator may return it, has steps of its own.
-        coroutine = result if isinstance(result, CoroutineType) else _awaited(result)
+        coroutine = result if type(result) is CoroutineType else _awaited(result)
         try:
             return Steps(coroutine, context, coroutine.send(None))
         except StopIteration:
