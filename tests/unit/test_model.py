@@ -199,7 +199,7 @@ class TestEvents:
         assert not any(events.wanted(name) for name in EVENTS)
 
 
-def _subclasses(kind: type) -> list[type]:
+def _subclasses(kind: type[Any]) -> list[type[Any]]:
     own = [sub for sub in kind.__subclasses__() if sub.__module__ == errors.__name__]
     return [found for sub in own for found in (sub, *_subclasses(sub))]
 
