@@ -77,16 +77,7 @@ def run_fault(
     """Runs one fault on servers and processes of its own, which are gone afterwards. `worker` is a module here."""
     began = time.monotonic()
     fault = kind()
-    stage = Stage(
-        binary,
-        seed=seed,
-        proxied=fault.proxied,
-        replicated=fault.replicated,
-        server_options=fault.server_options,
-        target=target,
-        instances=instances,
-    )
-    with closing(stage):
+    with closing(_stage(fault, binary, seed, target, instances)) as stage:
         _warm_up(fault, stage, warm_up, worker)
         measure, terms, healed = _strike(fault, stage)
         with stage.scheduler() as scheduler:
@@ -106,6 +97,19 @@ def run_fault(
             len(observed.runs) - len({(run.id, run.due) for run in observed.runs if run.how == "done"}),
             time.monotonic() - began,
         )
+
+
+def _stage(fault: Fault, binary: Binary, seed: int, target: int, instances: int) -> Stage:
+    """The servers and processes that a fault needs."""
+    return Stage(
+        binary,
+        seed=seed,
+        proxied=fault.proxied,
+        replicated=fault.replicated,
+        server_options=fault.server_options,
+        target=target,
+        instances=instances,
+    )
 
 
 def _warm_up(fault: Fault, stage: Stage, seconds: float, worker: str) -> None:
