@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +14,8 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     While the interpreter ends, as in an ``atexit`` function, no thread can be had: it is called right here then.
     """
+    import asyncio  # whoever calls this has loaded it; who only imports the schedulers need not
+
     context = contextvars.copy_context()
     try:
         result = asyncio.get_running_loop().run_in_executor(None, context.run, function)
