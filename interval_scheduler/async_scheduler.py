@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired
+from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .protocol.operation import Operation, drive_async
+from .support.signals import forget_previous, keep_previous
+from .support.threads import in_thread
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,7 +117,7 @@ class AsyncScheduler(BaseScheduler):
             self._closed = True
             self._stopped.set()
             await self._transport.close()
-            await asyncio.to_thread(self._engine.release)
+            await in_thread(self._engine.release)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -182,6 +184,7 @@ class AsyncScheduler(BaseScheduler):
         handled = []
         # In other threads there are no signals: only `stop_task_execute` ends the wait.
         if threading.current_thread() is threading.main_thread():
+            keep_previous()
             for number in (signal.SIGTERM, signal.SIGINT):
                 try:
                     loop.add_signal_handler(number, stop)
@@ -193,6 +196,8 @@ class AsyncScheduler(BaseScheduler):
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
+            if handled:
+                forget_previous()
         if signalled:
             await self.stop_task_execute(grace)
 
@@ -232,6 +237,7 @@ class AsyncScheduler(BaseScheduler):
 
     async def _assign_task(self, task: Task, if_version: str | None) -> bool:
         self._require_accepting()
+        self._require_loop()
         operations = await self._operations()
         if if_version is not None:
             return await self._run(operations.assign_task(task, if_version))
@@ -440,8 +446,20 @@ class AsyncScheduler(BaseScheduler):
     async def _operations(self) -> Operations:
         return self._engine.operations or await self._connected()
 
+    def _require_loop(self) -> None:
+        """
+        Raises:
+            SchedulerError: on another event loop than the one that this scheduler lives on.
+        """
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise SchedulerError(
+                "this AsyncScheduler belongs to another event loop, the one on which it was used first: make one for "
+                "each event loop, or use Scheduler, which works in every thread. Nothing was written."
+            )
+
     async def _connected(self) -> Operations:
         self._open()
+        self._require_loop()
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
@@ -452,6 +470,7 @@ class AsyncScheduler(BaseScheduler):
 
     async def _run(self, operation: Operation[T]) -> T:
         self._open()
+        self._require_loop()
         if self._engine.operations is not None:
             self._batcher.send(self._engine.operations)
         return await drive_async(operation, self._transport.execute, self._transport.begin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .protocol.operation import Operation, drive
+from .support.signals import stop_signals
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -87,6 +88,8 @@ class Scheduler(BaseScheduler):
         Raises:
             SchedulerError: inside a handler, which would wait for itself.
         """
+        if sys.is_finalizing():
+            return  # the thread of the loop has ended in its middle: whoever waited for it would wait for ever
         if self._loop is not None:
             self._engine.refuse_to_wait_for_itself()
         with self._closing:
@@ -162,23 +165,15 @@ class Scheduler(BaseScheduler):
         have without this method.
         """
         signalled = threading.Event()
-        previous: dict[signal.Signals, Any] = {}
 
-        def stop(_number: int, _frame: object) -> None:
+        def stop() -> None:
             signalled.set()
             self._stopped.set()
 
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                previous[number] = signal.signal(number, stop)
-        try:
+        with stop_signals(stop):
             # The timeout only lets the main thread run its signal handlers, which some platforms need.
             while not self._stopped.wait(1.0):
                 continue
-        finally:
-            # From here on a second signal does what it did before this method.
-            for handled, handler in previous.items():
-                signal.signal(handled, handler)
         if signalled.is_set():
             self.stop_task_execute(grace)
 

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from ..support.text import short_repr
 
 
 class SchedulerError(Exception):
-    """Base of every error raised by interval_scheduler."""
+    """Base of every error raised by interval_scheduler. All can be pickled and copied, as process pools need it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without this an error would be made again by its constructor, which takes other arguments than the message.
+        return _remake, (type(self), self.args, self.__dict__)
+
+
+def _remake(kind: type[SchedulerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SchedulerError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidTask(SchedulerError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,9 @@ class Events:
             raise InvalidOptions([f"event {short_repr(event)} is unknown: use {', '.join(EVENTS)}"])
         if not callable(callback):
             raise InvalidOptions([f"the callback for {event!r} is {type_with_article(callback)}: use a function"])
+        if inspect.iscoroutinefunction(callback):
+            rule = f"the callback for {event!r} is a coroutine function, which nobody would await"
+            raise InvalidOptions([f"{rule}: use a plain function, which may start a task"])
         self._callbacks.setdefault(event, []).append(callback)
 
     def wanted(self, event: str) -> bool:

@@ -75,7 +75,7 @@ def status(reply: list[Any]) -> int | bytes:
 
 def is_refused(reply: list[Any]) -> bool:
     """Whether a script refused to work, because the partition is not there."""
-    return reply[0] in REFUSALS
+    return type(reply[0]) is bytes and reply[0] in REFUSALS
 
 
 def require_available(reply: Reply) -> list[Any]:
@@ -98,7 +98,7 @@ def require_done(partition: Partition, reply: Reply) -> list[Any]:
     """
     if isinstance(reply, PartitionUnavailable):
         raise reply
-    if reply[0] in REFUSALS:
+    if type(reply[0]) is bytes and reply[0] in REFUSALS:
         if reply[0] == DAMAGED:
             reason = f"the meta key of partition {partition.number} is damaged (its bucket width): restore it"
             raise PartitionUnavailable(partition.instance, reason, refused=True)

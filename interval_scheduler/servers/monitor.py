@@ -11,6 +11,7 @@ from typing import Any
 
 from ..support.cancellation import cancel_all, is_cancelled
 from ..support.runtime import Runtime
+from ..support.threads import in_thread
 from ..transport.aio_connection import stream_of
 from ..transport.endpoint import Endpoint, aclose_pool
 from .health import Health
@@ -114,7 +115,7 @@ class _Listener:
         self.connected: Callable[[], None] | None = None
 
     async def connect(self) -> None:
-        await asyncio.to_thread(self._endpoint.open)
+        await in_thread(self._endpoint.open)
         self._pubsub = self._endpoint.pubsub()
         channels = set(self._channels)
         self._unheard = set(channels)
@@ -129,7 +130,7 @@ class _Listener:
             self._ready = True
             await asyncio.wait_for(self._pubsub.get_message(timeout=PONG_SECONDS), PONG_SECONDS + 1)
         except Exception:
-            await asyncio.to_thread(self._endpoint.revive)
+            await in_thread(self._endpoint.revive)
             raise
 
     async def listen(self) -> None:

@@ -1,4 +1,4 @@
-"""One simulated run: producers, workers and servers under a fault plan, judged by the checker; all from one seed."""
+"""One simulated run from one seed: producers, workers and servers under a fault plan, and what the judge finds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from ..protocol.commands import Command, Reply
 from ..protocol.operation import drive
 from ..worker.run import current_execution
 from .faults import LOSS_SECONDS, FaultPlan, Happening
-from .history import Call, HandlerRun, History, Remaining
+from .history import Call, ClockStep, History, Notice, Remaining, Run, Stop
+from .judge import Judge, Terms
 from .kernel import Kernel, Process
 from .network import Network
+from .server_log import ServerLog
 from .servers import Backend, SimulatedServer
 
 _START = 1_800_000_000.0
@@ -87,17 +89,18 @@ class Scenario:
             SimulatedServer(self.kernel, f"redis-{number}", backend, clock)
             for number, (backend, clock) in enumerate(zip(backends, clocks, strict=True))
         ]
-        concurrency = chance.choice([8, 20])
-        self.history = History(concurrency)
+        self.concurrency = chance.choice([8, 20])
+        self.history = History()
+        self.server_log = ServerLog(self.history)
         for server in self.servers:
             server.altered = dict(altered or {})
-            server.observer = self.history.observe
+            server.observer = self.server_log.observe
         self.network = Network(self.servers, self.plan)
         self.options = {
             "namespace": f"sim{seed}",
             "partitions": chance.randint(len(backends), 6),
             "lease_seconds": self.lease,
-            "concurrency": concurrency,
+            "concurrency": self.concurrency,
             "check_tasks_every_seconds": chance.choice([2, 10]),
             "storage": {
                 "instances": [{"url": f"redis://{server.name}", "name": server.name} for server in self.servers],
@@ -118,9 +121,7 @@ class Scenario:
         return process, scheduler
 
     def _reported(self, event: Any) -> None:
-        for loss in self.history.losses:
-            if loss.server == event.details["instance"]:
-                loss.reported = True
+        self.history.notices.append(Notice(event.details["instance"], self.kernel.now))
 
     def _hire(self) -> None:
         self._hired += 1
@@ -136,17 +137,18 @@ class Scenario:
         execution = current_execution()
         server = self._home(execution.partition)
         deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
-        run = HandlerRun(
+        run = Run(
             execution.id,
             payload["version"],
+            round(execution.due.timestamp() * 1000),
             execution.fencing_token,
             execution.attempt,
-            round(execution.due.timestamp() * 1000),
-            process,
-            server,
+            execution.partition,
+            process.name,
             self.kernel.now,
-            server.now_ms(),
             deadline,
+            server=server.name,
+            server_ms=server.now_ms(),
         )
         self.history.runs.append(run)
         try:
@@ -154,7 +156,7 @@ class Scenario:
             while left > 0:
                 await asyncio.sleep(min(left, 0.25))  # the work
                 left -= 0.25
-                run.deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
+                run.lease = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
             if execution.attempt <= payload["fail"]:
                 raise RuntimeError("asked to fail")
             run.how = "done"
@@ -192,14 +194,14 @@ class Scenario:
                 job.fail = chance.choice([0, 0, 1, 5])
                 await self._assign(scheduler, job)
             elif choice < 0.75:
-                call = Call("reschedule", job.id, self.kernel.now)
+                call = Call("reschedule", job.id, start=self.kernel.now)
                 await self._do(call, scheduler.reschedule_task(job.id, delay=chance.uniform(0, 15)))
             elif choice < 0.87:
-                await self._do(Call("run_now", job.id, self.kernel.now), scheduler.run_task_now(job.id))
+                await self._do(Call("run_now", job.id, start=self.kernel.now), scheduler.run_task_now(job.id))
             elif choice < 0.99 or not clears:
-                await self._do(Call("remove", job.id, self.kernel.now), scheduler.remove_task(job.id))
+                await self._do(Call("remove", job.id, start=self.kernel.now), scheduler.remove_task(job.id))
             else:
-                calls = [Call("clear", task_id, self.kernel.now) for task_id in known]
+                calls = [Call("clear", task_id, start=self.kernel.now) for task_id in known]
                 self.history.calls += calls
                 await self._do(calls[0], scheduler.clear_all_tasks(), recorded=True)
 
@@ -218,7 +220,8 @@ class Scenario:
         for _ in range(scheduler._engine.runtime.random.choice([1, 20])):
             process = scheduler._engine.runtime
             assert isinstance(process, Process)
-            call = Call("assign", job.id, self.kernel.now, job.version, due, interval, process, self._owner(job.id))
+            call = Call("assign", job.id, job.version, self.kernel.now, due=due, interval=interval)
+            call.process, call.server = process.name, self._owner(job.id)
             await self._do(call, scheduler.assign_task(job))
             if call.outcome == "ok":
                 return
@@ -228,7 +231,7 @@ class Scenario:
         if not recorded:
             self.history.calls.append(call)
         try:
-            call.result = await action
+            await action
             call.outcome = "ok"
         except PartitionUnavailable as error:
             # A clear goes from partition to partition: some may be cleared.
@@ -247,7 +250,7 @@ class Scenario:
         self.plan.injected[kind] += 1
         if kind == "clock-step":
             server.clock += happening.amount
-            self.history.steps.append((server.name, self.kernel.now, happening.amount))
+            self.history.steps.append(ClockStep(server.name, self.kernel.now, happening.amount))
         elif kind == "script-flush":
             server.forget_scripts()
         elif kind == "hang-up":
@@ -266,9 +269,8 @@ class Scenario:
             server.restart()
             return
         seconds = self.kernel.now - lost_since + LOSS_SECONDS
-        commands = server.restart(seconds)
-        if commands:
-            self.history.lost(server, seconds, commands)
+        if server.restart(seconds):
+            self.server_log.lose(server, seconds)
 
     def _strike_worker(self, happening: Happening) -> None:
         crew = list(self.crew.values())
@@ -282,7 +284,7 @@ class Scenario:
             return
         elif happening.kind == "stall":
             process.stall(happening.amount)
-            self.history.stalls.append((process, self.kernel.now, happening.amount))
+            self.history.stops.append(Stop(process.name, self.kernel.now, self.kernel.now + happening.amount))
         else:
             process.spawn(self._deploy(process, scheduler, happening.amount))
 
@@ -313,18 +315,34 @@ class Scenario:
         self._supervise()
         self.kernel.run(_SETTLED_BY)
         self.kernel.close()
-        violations = self.history.check(self._final(), self.plan.promptness)
+        violations = self._judged()
         violations += [f"{type(error).__name__}: {error}" for error in self.kernel.errors]
         violations += self._audit()
         return Report(
             self.seed,
             self.kernel.now / 3600,
-            self.history.commands,
+            self.server_log.commands,
             len(self.history.runs),
             self.plan.injected,
             violations,
             self._digest(),
         )
+
+    def _judged(self) -> list[str]:
+        for process in self.kernel.processes:
+            if process.ended_at is not None:
+                self.history.stops.append(Stop(process.name, process.ended_at))
+        self.history.remaining = self._final()
+        terms = Terms(
+            self.lease,
+            lapses=None if self.plan.calm else (0.0, _SETTLED_BY),
+            late_writes=True,
+            prompt=self.plan.promptness,
+            concurrency=self.concurrency,
+            # A handshake that names a former start of its server, and arrives late, raises one: seed 300192.
+            false_alarms=True,
+        )
+        return Judge(self.history, terms).verdict().violations
 
     def _audit(self) -> list[str]:
         """What `verify` finds when all is over."""
@@ -339,11 +357,11 @@ class Scenario:
             found = drive(audit(engine.layout, engine.options, engine.runtime, False, None), execute)
         except TopologyMismatch as error:
             # A server may have lost the very writes that created its partitions.
-            return [] if any(loss.commands for loss in self.history.losses) else [f"verify: {error}"]
+            return [] if self.history.losses else [f"verify: {error}"]
         return [f"verify: {problem}" for problem in found.problems]
 
     def _digest(self) -> int:
-        trace = [(run.task_id, run.token, run.start, run.end, run.how) for run in self.history.runs]
+        trace = [(run.id, run.token, run.start, run.end, run.how) for run in self.history.runs]
         return zlib.crc32(repr(trace).encode())
 
     def _final(self) -> dict[str, Remaining]:
@@ -351,7 +369,7 @@ class Scenario:
         for server in self.servers:
             for key in sorted(server.read(b"KEYS", b"*dead-records")):
                 for task_id, record in _pairs(server.read(b"HGETALL", key)):
-                    found[task_id.decode()] = Remaining(self._version(task_id, record))
+                    found[task_id.decode()] = Remaining(self._version(task_id, record), dead=True)
             for key in sorted(server.read(b"KEYS", b"*:tasks")):
                 for task_id, record in _pairs(server.read(b"HGETALL", key)):
                     header = parse_header(split_record(record)[0])
@@ -363,7 +381,7 @@ class Scenario:
         try:
             version: int = decode_body(split_record(record)[1]).payload["version"]
         except CorruptRecord as error:
-            self.history.violations.append(f"{task_id.decode()}: {error}")
+            self.history.failures.append(f"{task_id.decode()}: {error}")
             return 0
         return version
 

@@ -7,7 +7,6 @@ in the same way.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..protocol.commands import Command
+from ..support.threads import in_thread
 from .endpoint import Endpoint
 from .failures import connection_failed
 from .resp import INFO, run_id
@@ -168,7 +168,7 @@ async def carry_out_async(steps: Steps[T]) -> T:
         while True:
             try:
                 if isinstance(step, InThread):
-                    result: Any = await asyncio.to_thread(step.call)
+                    result: Any = await in_thread(step.call)
                 else:
                     result = step()
                     if inspect.isawaitable(result):

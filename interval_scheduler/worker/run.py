@@ -197,9 +197,5 @@ def calling_run() -> Run | None:
     return run if run.owner == caller else None
 
 
-def enter(run: Run) -> contextvars.Token[Run]:
-    return _current.set(run)
-
-
-def leave(token: contextvars.Token[Run]) -> None:
-    _current.reset(token)
+enter = _current.set
+"""`enter(run)`: from now on this is the run that the present context is in."""

@@ -31,7 +31,10 @@ class RunEvents:
         """A handler failed."""
         # What a handler said on purpose needs no traceback.
         trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
-        self._log.write("warning", "a handler failed", id=run.task_id, error=outcome.error, exc_info=trace)
+        attempt, retry = run.header.attempt + 1, run.definition.retry
+        following = "retry" if retry.allows(attempt) else "dead letter"
+        details = {"id": run.task_id, "attempt": attempt, "error": outcome.error, "next": following}
+        self._log.write("warning", "a handler failed", exc_info=trace, **details)
 
     def settlement(self, run: Run, settlement: Settlement) -> None:
         """The end of a run was reported and accepted."""
@@ -52,7 +55,10 @@ class RunEvents:
 
     def refusal(self, run: Run) -> None:
         """The end of a run was refused: the run lost its lease, or its task was removed."""
-        self._log.write("warning", "the outcome of a run was dropped", id=run.task_id, token=run.header.token)
+        reason = "its lease was lost" if run.lost else "its task was removed or claimed again"
+        self._log.write(
+            "warning", "the outcome of a run was dropped", id=run.task_id, token=run.header.token, reason=reason
+        )
         details = {"id": run.task_id, "fencing_token": run.header.token}
         self._events.emit("lease-lost", Event("lease-lost", details))
 

@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Awaitable
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.settlement import End, Outcome
 from ..model.errors import GiveUp, Postpone, RetryAfter
 from ..model.times import YEAR_MS, parse_duration
 from ..support.text import error_text, valid_text
 from .handlers import Handler, is_coroutine_function, on_loop
-from .run import Run, enter, leave
+from .run import Run
+from .run_context import RunContexts
 
 _DONE = Outcome(End.DONE)
 _TOO_LATE = Outcome(End.RELEASED)
@@ -64,7 +64,7 @@ class CoroutineRunners:
     """Asyncio tasks that take runs from one queue. There are as many as were ever busy at once."""
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
-        self._handler = handler
+        self._contexts = RunContexts(handler)
         self._begins = observer.handler_begins
         self._ended = observer.handler_ended
         self._loop = asyncio.get_running_loop()
@@ -119,18 +119,20 @@ class CoroutineRunners:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
         run.owner = task
         self._begins(run)
-        token = enter(run)
-        outcome = _DONE
+        outcome, steps = _DONE, None
         try:
-            await self._handler(run.definition.payload)
+            steps = self._contexts.start(run)
+            if steps is not None:
+                await steps
         except asyncio.CancelledError:
             if self._closed:
                 raise
             outcome = Outcome(End.FAILED, _timeout_text(run)) if run.timed_out else CANCELLED
         except BaseException as error:  # SystemExit too: a handler hurts only its own task
+            if steps is not None and steps.is_abandoned:
+                raise
             outcome = _verdict(error)
         finally:
-            leave(token)
             run.owner = None
             if timer is not None:
                 timer.cancel()
@@ -172,7 +174,7 @@ class ThreadRunners:
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
-        self._handler = handler
+        self._contexts = RunContexts(handler)
         self._begins = observer.handler_begins
         self._ended = observer.handler_ended
         self._loop = asyncio.get_running_loop()
@@ -218,18 +220,13 @@ class ThreadRunners:
     def _run_one(self, run: Run) -> Outcome:
         run.owner = threading.get_ident()
         self._begins(run)
-        token = enter(run)
         begin = self._loop.time()
         outcome = _DONE
         try:
-            result = self._handler(run.definition.payload)
-            if isinstance(result, Awaitable):
-                # The plain function returned a coroutine, as some decorators do. It is run to its end.
-                asyncio.run(_await(result))
+            self._contexts.call(run)
         except BaseException as error:
             outcome = _verdict(error)
         finally:
-            leave(token)
             run.owner = None
         limit = run.definition.timeout
         if limit is not None and self._loop.time() - begin > limit / 1000:
@@ -264,10 +261,6 @@ def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a run lost its lease before it began: its task was removed, the reply to the claim took longer than the
     lease, or this process stood still."""
     return run.lost or run.deadline <= loop.time()
-
-
-async def _await(awaitable: Awaitable[Any]) -> None:
-    await awaitable
 
 
 def _verdict(error: BaseException) -> Outcome:

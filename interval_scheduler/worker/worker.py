@@ -16,6 +16,7 @@ from ..servers.monitor import Monitor
 from ..support.cancellation import cancel_all
 from ..support.log import Log
 from ..support.runtime import Runtime
+from ..support.threads import in_thread
 from ..transport.aio import AsyncTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.endpoint import Endpoint
@@ -118,7 +119,7 @@ class Worker:
         for keeper in self._keepers.values():
             keeper.stop()
         for keeper in self._keepers.values():
-            await asyncio.to_thread(keeper.join)
+            await in_thread(keeper.join)
         self._lease_transport.close()
         await self._transport.close()
 

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 
+from interval_scheduler.testing.judge import KINDS
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.scenario import Result, run_fault
 from tests.servers import Binary, binaries
@@ -17,6 +18,7 @@ _COLUMNS = (
     "lost",
     "early",
     "dup",
+    "late",
     "other",
     "dead",
     "unserved",
@@ -43,7 +45,7 @@ class Table:
             sums = [
                 sum(verdict.due for verdict in verdicts),
                 sum(verdict.run for verdict in verdicts),
-                *(sum(len(getattr(v, kind)) for v in verdicts) for kind in ("lost", "early", "duplicated", "other")),
+                *(sum(len(getattr(v, kind)) for v in verdicts) for kind in KINDS),
                 sum(verdict.dead for verdict in verdicts),
                 sum(result.unserved for result in results),
                 sum(result.repeated for result in results),

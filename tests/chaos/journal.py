@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interval_scheduler.testing.history import Call, History, Notice, Run
+
 
 class Journal:
     """One process's file."""
@@ -24,49 +26,11 @@ class Journal:
         os.write(self._descriptor, json.dumps({"kind": kind, **fields}).encode() + b"\n")
 
 
-@dataclass(slots=True)
-class Call:
-    """One call of a producer. `outcome`: "ok", "failed" (nothing was written) or "unknown"."""
+@dataclass
+class Observed(History):
+    """Everything that was noted, and the scheduler `events` of all processes."""
 
-    operation: str
-    id: str
-    version: int
-    start: float
-    end: float
-    outcome: str
-    due: int | None = None
-    interval: int | None = None
-    misfire: str = "coalesce"
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of a handler. `lease` is the last deadline it knew of while it owned its task.
-
-    `end` is None while it runs, and where its process died; `how` is "done", "failed", "cancelled" or "live".
-    """
-
-    id: str
-    version: int
-    due: int
-    token: int
-    attempt: int
-    partition: int
-    pid: int
-    start: float
-    lease: float
-    end: float | None = None
-    how: str = "live"
-
-
-@dataclass(slots=True)
-class Observed:
-    """Everything that was noted. `stops` are processes that died or stood still: pid, from, until."""
-
-    calls: list[Call] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    stops: list[tuple[int, float, float]] = field(default_factory=list)
 
     def events_named(self, name: str) -> list[dict[str, Any]]:
         """The scheduler events of one name, from all processes."""
@@ -79,7 +43,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._offsets: dict[Path, int] = {}
-        self._open: dict[tuple[int, str, int], Run] = {}
+        self._open: dict[tuple[str, str, int], Run] = {}
         self.observed = Observed()
 
     def read(self) -> Observed:
@@ -100,10 +64,12 @@ class Reader:
             self.observed.calls.append(Call(**note))
         elif kind == "start":
             run = Run(**note)
-            self._open[run.pid, run.id, run.token] = run
+            self._open[run.process, run.id, run.token] = run
             self.observed.runs.append(run)
         elif kind == "end":
-            run = self._open.pop((note["pid"], note["id"], note["token"]))
+            run = self._open.pop((note["process"], note["id"], note["token"]))
             run.end, run.lease, run.how = note["end"], note["lease"], note["how"]
         elif kind == "event":
             self.observed.events.append(note)
+            if note["name"] == "data-loss":
+                self.observed.notices.append(Notice(note["details"]["instance"], note["at"]))

@@ -20,6 +20,7 @@ from typing import Any
 import redis
 
 from interval_scheduler import Scheduler
+from interval_scheduler.testing.history import Stop
 from tests.chaos.journal import Observed, Reader
 from tests.proxy import Proxy
 from tests.servers import Binary, RedisServer, _die_with_parent
@@ -256,14 +257,14 @@ class Stage:
         """SIGKILL; the time is noted."""
         at = time.time()
         child.kill()
-        self._reader.observed.stops.append((child.pid, at, float("inf")))
+        self._reader.observed.stops.append(Stop(str(child.pid), at))
         for group in (self.workers, self.producers):
             if child in group:
                 group.remove(child)
 
     def stood_still(self, child: Child, since: float, until: float) -> None:
         """Notes that a process was stopped from `since` to `until`."""
-        self._reader.observed.stops.append((child.pid, since, until))
+        self._reader.observed.stops.append(Stop(str(child.pid), since, until))
 
     def read(self) -> Observed:
         """Everything that was noted so far."""

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from itertools import pairwise
 
-from tests.chaos.journal import Observed, Run
+from interval_scheduler.testing.history import Run
+from tests.chaos.journal import Observed
 from tests.chaos.stage import Stage
 from tests.servers import Binary
 from tests.tasks import Job

@@ -47,7 +47,7 @@ class Handlers:
         execution = current_execution()
         started = time.time()
         lease = execution.lease_deadline.timestamp()
-        key = {"id": execution.id, "token": execution.fencing_token, "pid": os.getpid()}
+        key = {"id": execution.id, "token": execution.fencing_token, "process": str(os.getpid())}
         self._journal.write(
             "start",
             **key,

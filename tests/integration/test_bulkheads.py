@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import decimal
 import functools
 import sys
 import threading
@@ -16,7 +18,7 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter
+from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter, current_execution
 from interval_scheduler.protocol import keys
 from interval_scheduler.worker import runners
 from tests.servers import RedisServer
@@ -493,3 +495,39 @@ async def test_the_end_of_the_calendar(make: Make) -> None:
     await others_run(scheduler, ran, "calendar")
     await scheduler.remove_tasks(["last", "late"])
     assert after(0) < last.timestamp()
+
+
+async def test_each_run_has_a_context_of_its_own(make: Make, coroutine: bool) -> None:
+    """fault-C5: django-structlog#76, hatchet#1711."""
+    seen: list[tuple[str, int, str]] = []
+    scheduler = make(partitions=2, concurrency=1)
+    await scheduler.start_task_accept()
+
+    def look(payload: str) -> None:
+        seen.append((_bound.get(), decimal.getcontext().prec, current_execution().id))
+        _bound.set(payload)
+        decimal.getcontext().prec = 3
+
+    async def handler(payload: str) -> None:
+        look(payload)
+        await asyncio.sleep(0.001)
+        assert (_bound.get(), current_execution().id) == (payload, payload)
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            inner = group.create_task(_inner())
+        assert inner.result() == payload
+        await asyncio.wait_for(asyncio.sleep(0), 1)
+
+    await scheduler.start_task_execute(handler if coroutine else look)
+    await scheduler.assign_tasks(Job(f"{n}") for n in range(20))
+    await eventually(lambda: is_empty(scheduler))
+    assert [entry[:2] for entry in seen] == [("nothing", 28)] * 20
+    assert {entry[2] for entry in seen} == {f"{n}" for n in range(20)}
+    assert await scheduler.dead_tasks() == []
+
+
+_bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="nothing")
+
+
+async def _inner() -> str:
+    await asyncio.sleep(0)
+    return current_execution().id

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from interval_scheduler import InvalidOptions, InvalidTask, Postpone, RetryAfter, SchedulerError
-from interval_scheduler.model.errors import AssignFailed, PartitionUnavailable, TaskChanged
+from interval_scheduler.model import errors
+from interval_scheduler.model.errors import (
+    AlreadyExecuting,
+    AssignFailed,
+    CorruptRecord,
+    EmbeddedServerError,
+    GiveUp,
+    HandlerVerdict,
+    LeaseLost,
+    LockNotAcquired,
+    NotAcceptingTasks,
+    PartitionUnavailable,
+    PayloadTooLarge,
+    SchedulerClosed,
+    TaskChanged,
+    TopologyMismatch,
+    UnsuitableServer,
+)
 from interval_scheduler.model.events import EVENTS, Events
 from interval_scheduler.model.instances import parse_instance
 from interval_scheduler.model.locks import AsyncLock, Lock, check_name, new_holder
@@ -180,6 +199,11 @@ class TestEvents:
         assert not any(events.wanted(name) for name in EVENTS)
 
 
+def _subclasses(kind: type[Any]) -> list[type[Any]]:
+    own = [sub for sub in kind.__subclasses__() if sub.__module__ == errors.__name__]
+    return [found for sub in own for found in (sub, *_subclasses(sub))]
+
+
 class TestErrors:
     def test_it_says_whether_the_command_may_have_been_carried_out(self) -> None:
         unknown = PartitionUnavailable("first", "timed out", unknown_outcome=True)
@@ -194,6 +218,37 @@ class TestErrors:
         error = InvalidTask("Job", "id", "is empty", "give one")
         error.created, error.not_written = 5, ["a"]
         assert "5 tasks created" in str(error)
+
+    @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+    def test_every_error_can_be_pickled_and_copied(self, again: Any) -> None:
+        """fault-D2: cpython#120810."""
+        refused = PayloadTooLarge("Job", "serialize()", "is 9 bytes", "store it elsewhere")
+        refused.created = 3
+        made = [
+            refused,
+            InvalidTask("Job", "id", "is empty", "give one"),
+            InvalidOptions(["a is wrong", "b is wrong"]),
+            NotAcceptingTasks(),
+            AlreadyExecuting(),
+            SchedulerClosed(),
+            PartitionUnavailable("first", "timed out", unknown_outcome=True),
+            UnsuitableServer("first", "too old"),
+            AssignFailed(3, 2, ["a"], ["b"]),
+            TopologyMismatch("differs"),
+            CorruptRecord("damaged"),
+            LeaseLost("lost"),
+            LockNotAcquired("stock"),
+            EmbeddedServerError("ended"),
+            TaskChanged("a", "v1"),
+            RetryAfter(5, "busy"),
+            GiveUp("no"),
+            Postpone(7),
+        ]
+        assert {type(error) for error in made} >= set(_subclasses(SchedulerError)) - {HandlerVerdict}
+        for error in made:
+            copied = again(error)
+            assert type(copied) is type(error)
+            assert (str(copied), copied.args, copied.__dict__) == (str(error), error.args, error.__dict__)
 
     def test_a_changed_task_is_named(self) -> None:
         assert "'a'" in str(TaskChanged("a", "v1"))

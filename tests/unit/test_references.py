@@ -42,6 +42,17 @@ TIME = """
     hydroserver#445: a manual run shifts the grid
     dkron#866, nomad#17024: jitter that is stable
 """
+BULKHEADS = """
+    rails#55775, resque#1671, superset#42486, airflow#25343: a handler changed the payload that is stored again
+    pyinstaller#7782, #7339: no console to log to
+    celery#6990, sentry#20100: errors without their constructor, or without a text
+    pytest#2208, cpython#77301, litestar#2590: mocks, proxies and decorators as handlers
+    dagobah#181: no thread can be started
+    prefect#17921, django-celery-beat#568: one record that cannot be read hides all others
+    crontabula#17: the end of the calendar
+    django-structlog#76, hatchet#1711: context variables of another run
+    cpython#120810: errors that cannot be pickled
+"""
 
 
 def references(text: str) -> set[str]:
@@ -55,7 +66,7 @@ def references(text: str) -> set[str]:
 NAMED = references("".join(path.read_text() for path in TESTS.rglob("*.py") if path != Path(__file__)))
 
 
-@pytest.mark.parametrize("reference", sorted(references(NOTHING_LOST + NOTHING_TWICE + TIME)))
+@pytest.mark.parametrize("reference", sorted(references(NOTHING_LOST + NOTHING_TWICE + TIME + BULKHEADS)))
 def test_is_named_by_a_test(reference: str) -> None:
     assert reference in NAMED
 

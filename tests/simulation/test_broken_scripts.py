@@ -1,4 +1,4 @@
-"""The checker notices what it is there to notice: each of these scripts breaks one promise, and is found out."""
+"""The judge notices what it is there to notice: each of these scripts breaks one promise, and is found out."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MOVED = "answers[i] = 'o'; fresh[i] = string.gsub(fresh[i], '^s(%d+)', function(
 BROKEN = {
     "the token check of settle removed": (
         altered("settle", ("if state == 'r' and token == held then", "if state == 'r' then")),
-        r"stale run|settled twice|token",
+        r"the run is stale|accepted twice|token",
     ),
     "settle without compare": (
         altered("settle", ("string.sub(record, 1, #expected[i] + 1) ~= expected[i] .. '\\n'", "false")),
-        r"stale run .* was accepted|settled twice|was started with token|cannot be read",
+        r"was accepted, though the run is stale|accepted twice|before the end of|cannot be read",
     ),
     "lease renewal removed": (
         altered("renew", ("redis.call('ZADD', prefix .. 'leases', 'XX', 'GT', unpack(leases))", "")),
-        r"was started with token \d+ while token \d+ was live",
+        r"started .* before the end of .* whose lease had",
     ),
     "claims a second early": (
         # In all that it says, too: a worker would put back what is not due by the time of the claim.
         altered("claim", ("local due_by =", "now, now_us = now + 1000, now_us + 1000000\nlocal due_by =")),
-        r"started \d+ ms early",
+        r"started [\d.]+ ms early",
     ),
     "tokens stand still": (
         altered("claim", ("sequence = sequence + 1", "sequence = now_us + 1")),
@@ -48,11 +48,11 @@ BROKEN = {
     ),
     "retries are forgotten": (
         altered("settle", ("if #retries > 0 then", "if false then")),
-        r"was lost|waits since",
+        r"^lost: ",
     ),
     "an update deletes what runs next": (
         altered("assign", ("announce(earliest)", "redis.call('DEL', prefix .. 'bucket:' .. names[1])")),
-        r"was lost|waits since",
+        r"^lost: ",
     ),
     "the grid moves with every late run": (
         altered("settle", ("answers[i] = 'o'", MOVED)),

@@ -1,0 +1,230 @@
+"""How programs end: exit functions, finalisation, forks, signals and several event loops, each in a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from interval_scheduler import AsyncScheduler, InvalidOptions, Scheduler, SchedulerError
+from tests.servers import RedisServer
+from tests.tasks import Job
+
+ROOT = Path(__file__).parents[2]
+Program = Callable[..., "subprocess.Popen[str]"]
+
+HEAD = """
+import asyncio, atexit, os, signal, sys, threading, time
+from interval_scheduler import AsyncScheduler, Scheduler, Task
+
+class Job(Task):
+    id = "a"
+    def serialize(self): return "a"
+
+options = {"storage": {"instances": [sys.argv[1]]}, "namespace": sys.argv[2], "partitions": 2, "lease_seconds": 5}
+def say(*words): print(*words, flush=True)
+"""
+
+
+@pytest.fixture
+def program(redis_servers: list[RedisServer], namespace: str) -> Program:
+    def start(body: str, *flags: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", HEAD + textwrap.dedent(body), redis_servers[0].url, namespace],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONWARNINGS": "default"},
+        )
+
+    return start
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 30) -> tuple[list[str], str]:
+    """What a program printed, and wrote to stderr, when it has ended by itself."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out.split(), err
+
+
+@pytest.fixture(autouse=True)
+def cleared(redis_servers: list[RedisServer], namespace: str) -> object:
+    yield
+    with Scheduler([redis_servers[0].url], namespace=namespace, partitions=2) as scheduler:
+        scheduler.clear_all_tasks()
+    return None
+
+
+def test_an_exit_function_closes_and_what_ran_is_reported(
+    program: Program, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """fault-C1: cpython#86813, apscheduler#1025."""
+    out, err = ended(
+        program("""
+        scheduler = Scheduler(options)
+        atexit.register(scheduler.close)
+        scheduler.start_task_accept()
+        ran = threading.Event()
+        def handler(payload):
+            say("ran")
+            ran.set()
+        scheduler.start_task_execute(handler)
+        scheduler.assign_task(Job())
+        ran.wait(10)
+        """)
+    )
+    assert out == ["ran"]
+    assert "cannot schedule" not in err
+    assert "Traceback" not in err
+    with Scheduler([redis_servers[0].url], namespace=namespace, partitions=2) as scheduler:
+        assert scheduler.peek_task("a") is None, "its end was reported"
+
+
+@pytest.mark.parametrize("kept_by", ["an object", "a generator"])
+def test_closing_while_the_interpreter_ends_does_not_hang(program: Program, kept_by: str) -> None:
+    """fault-C2: cpython#130402, #87950."""
+    process = program(f"""
+        scheduler = Scheduler(options)
+        scheduler.start_task_accept()
+        scheduler.start_task_execute(print)
+        class Kept:
+            def __del__(self):
+                scheduler.close()
+                os.write(1, b"closed\\n")
+        def suspended():
+            kept = Kept()
+            yield 1
+        if {kept_by == "an object"}:
+            sys.kept = Kept()
+        else:
+            sys.kept = suspended()
+            next(sys.kept)
+        say("ready")
+        """)
+    out, _ = ended(process, 30)
+    assert out[0] == "ready"
+
+
+def test_a_signal_handler_that_is_not_of_python_does_not_break_the_wait(program: Program) -> None:
+    """fault-C3: cpython#93411."""
+    process = program("""
+        scheduler = Scheduler(options)
+        scheduler.start_task_accept()
+        scheduler.start_task_execute(print)
+        real = signal.getsignal
+        signal.getsignal = lambda number: None
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        scheduler.wait()
+        say("ended")
+        scheduler.close()
+        """)
+    assert ended(process)[0] == ["ended"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", ["AsyncScheduler", "Scheduler"])
+def test_a_child_that_a_handler_forks_and_ends_takes_nobody_along(program: Program, kind: str) -> None:
+    """fault-C4: fastapi#1487, cpython#94454."""
+    process = program(f"""
+        def handler(payload):
+            child = os.fork()
+            if child == 0:
+                time.sleep(20)
+                os._exit(1)
+            time.sleep(0.3)
+            os.kill(child, signal.SIGTERM)
+            _, status = os.waitpid(child, 0)
+            say("child", os.WTERMSIG(status) == signal.SIGTERM)
+        async def main():
+            async with AsyncScheduler(options) as scheduler:
+                await scheduler.start_task_accept()
+                await scheduler.start_task_execute(handler)
+                await scheduler.assign_task(Job())
+                waiting = asyncio.create_task(scheduler.wait())
+                done, _ = await asyncio.wait([waiting], timeout=2)
+                say("waits", not done)
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asyncio.wait_for(waiting, 10)
+                say("ended")
+        def blocking():
+            with Scheduler(options) as scheduler:
+                scheduler.start_task_accept()
+                scheduler.start_task_execute(handler)
+                scheduler.assign_task(Job())
+                threading.Timer(2, lambda: (say("waits", True), os.kill(os.getpid(), signal.SIGTERM))).start()
+                scheduler.wait()
+                say("ended")
+        asyncio.run(main()) if {kind == "AsyncScheduler"} else blocking()
+        """)
+    assert ended(process)[0] == ["child", "True", "waits", "True", "ended"]
+
+
+def test_another_event_loop_is_refused(redis_servers: list[RedisServer], namespace: str) -> None:
+    """fault-C7: redis-py#3351, pytest-asyncio#413."""
+    scheduler = AsyncScheduler([redis_servers[0].url], namespace=namespace, partitions=2)
+    loop = asyncio.new_event_loop()
+
+    async def first() -> None:
+        await scheduler.start_task_accept()
+        assert await scheduler.assign_task(Job("a"))
+
+    async def second() -> None:
+        for call in (
+            lambda: scheduler.assign_task(Job("b")),
+            lambda: scheduler.assign_tasks([Job("b")]),
+            lambda: scheduler.peek_task("a"),
+            lambda: scheduler.start_task_execute(print),
+        ):
+            with pytest.raises(SchedulerError, match="belongs to another event loop"):
+                await asyncio.wait_for(call(), 5)
+
+    loop.run_until_complete(first())
+    asyncio.run(second())
+    loop.run_until_complete(scheduler.close())
+    loop.close()
+
+
+def test_coroutine_functions_are_no_callbacks() -> None:
+    """fault-C9: apscheduler#638."""
+
+    async def callback(_event: object) -> None:
+        raise AssertionError("never awaited")
+
+    scheduler = Scheduler("memory://callbacks")
+    with pytest.raises(InvalidOptions, match="coroutine function, which nobody would await"):
+        scheduler.on("task-done", callback)
+    scheduler.close()
+
+
+def test_bytes_are_compared_with_bytes(program: Program) -> None:
+    """fault-C10: redis-py#1322."""
+    out, err = ended(
+        program(
+            """
+        async def main():
+            async with AsyncScheduler(options) as scheduler:
+                await scheduler.start_task_accept()
+                ran = asyncio.Event()
+                async def handler(payload):
+                    ran.set()
+                await scheduler.start_task_execute(handler)
+                await scheduler.assign_task(Job())
+                await asyncio.wait_for(ran.wait(), 10)
+                await scheduler.stop_task_execute()
+                await scheduler.stats()
+                await scheduler.verify()
+                say("done")
+        asyncio.run(main())
+        """,
+            "-bb",
+        )
+    )
+    assert out == ["done"]
+    assert "BytesWarning" not in err
