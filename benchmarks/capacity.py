@@ -103,8 +103,8 @@ def page(costs: Costs, limits: Limits, plans: Iterable[Plan], about: str) -> str
         f"Measured on {about}: {costs.pending_bytes:.0f} bytes a pending task; a run takes {costs.server_run:.1f} µs "
         f"of a server and {costs.worker_run:.1f} µs of a worker, whose handler does nothing: add yours. Assigning "
         f"takes {costs.server_assign:.1f} µs of a server.",
-        "These are costs under load, where calls carry many tasks. At low rates a task costs more, but then servers and "
-        "workers are mostly idle.",
+        "These are costs under load, where calls carry many tasks. At low rates a task costs more, but then servers "
+        "and workers are mostly idle.",
         f"Planned with instances of {limits.memory / GIB:.0f} GiB and cores {limits.busy:.0%} busy.",
         "",
         "| tasks pending | runs/s | memory | instances (for memory, for runs) | worker processes |",
