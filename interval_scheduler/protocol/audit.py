@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..core.definition import decode_body
 from ..core.record import split_record
-from ..model.errors import CorruptRecord, PartitionUnavailable
+from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch
 from ..model.options import Options
 from ..support.runtime import Runtime
 from ..support.text import repr_of, short_repr
@@ -97,6 +97,8 @@ def audit(
                 if not error.refused:
                     raise
                 one.skip(error.reason)  # damage of one key must not hide that of the others
+            except TopologyMismatch as error:
+                one.end(str(error))
         done += [one for one in active if one.is_done]
         active = [one for one in active if not one.is_done]
         if progress is not None:
@@ -131,6 +133,11 @@ class _Audit:
         """The server cannot work on this part."""
         self._add("key", self._parts.popleft().encode(), reason, False)
         self._cursor = "0"
+
+    def end(self, reason: str) -> None:
+        """The server has no such partition."""
+        self._add("key", keys.META.encode(), reason, False)
+        self._parts.clear()
 
     def learn(self, audited: calls.Audited) -> None:
         """Takes what the step found."""

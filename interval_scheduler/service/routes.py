@@ -140,8 +140,8 @@ async def run_timer(timer_id: TimerId, request: Request) -> Response:
 @router.get("/dead-letters", response_model=DeadLettersBody, responses=error_responses(), tags=["timers"])
 async def list_dead_letters(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Response:
     """The newest deliveries that failed for good, each with the last answer."""
-    letters: DeadLettersBody = {"dead_letters": await _parts(request).process.timers.failed(limit)}
-    return JSONResponse(letters)
+    dead_letters: DeadLettersBody = {"dead_letters": await _parts(request).process.timers.failed(limit)}
+    return JSONResponse(dead_letters)
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

@@ -114,14 +114,14 @@ def snapshot_of(task: ScheduledTask) -> Snapshot | None:
     return Snapshot(task, stored) if isinstance(stored, Timer | Finished) else None
 
 
-def dead_letter_body(letter: DeadTask) -> DeadLetterBody | None:
+def dead_letter_body(dead_task: DeadTask) -> DeadLetterBody | None:
     """A dead letter as the API shows it; None where it does not belong to a timer.
 
     A timer that this process cannot read is shown too: the dead letter itself says why it failed.
     """
-    timer_id = letter.id
+    timer_id = dead_task.id
     try:
-        stored: Stored | None = decode(letter.payload)
+        stored: Stored | None = decode(dead_task.payload)
     except ForeignPayload:
         return None
     except UnreadablePayload:
@@ -130,14 +130,14 @@ def dead_letter_body(letter: DeadTask) -> DeadLetterBody | None:
         return None
     if isinstance(stored, ExtraRun):
         timer_id = stored.timer_id
-    failure = decode_failure(letter.error)
+    failure = decode_failure(dead_task.error)
     return {
         "id": timer_id,
         "error": str(failure),
         "attempts": failure.attempt,
-        "count": letter.count,
-        "first": _iso(letter.first),
-        "last": _iso(letter.last),
+        "count": dead_task.count,
+        "first": _iso(dead_task.first),
+        "last": _iso(dead_task.last),
     }
 
 

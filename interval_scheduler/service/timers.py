@@ -234,10 +234,10 @@ class Timers:
     async def failed(self, limit: int) -> list[DeadLetterBody]:
         """The newest dead letters of timers."""
         found: list[DeadLetterBody] = []
-        for letter in reversed(await self._scheduler.dead_tasks()):
+        for dead_task in reversed(await self._scheduler.dead_tasks()):
             if len(found) == limit:
                 break
-            body = dead_letter_body(letter)
+            body = dead_letter_body(dead_task)
             if body is not None:
                 found.append(body)
         return found

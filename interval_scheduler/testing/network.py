@@ -208,7 +208,7 @@ class _AsyncConnection(_Connection):
         if not self._open:
             raise RedisConnectionError("Connection closed by server.")
         kernel, weather = self._process.kernel, self._network.weather
-        # What is on the wire arrives though the process may crash meanwhile.
+        # What was sent arrives, even if the process crashes meanwhile.
         self._arrival = max(self._arrival, kernel.now + weather.latency())
         for args in _parse(chunks):
             kernel.at(self._arrival, None, self._arrive, args)

@@ -42,7 +42,7 @@ async def test_what_is_wrong_is_logged_once_over_many_connections(server: RedisS
 
 @pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
 async def test_an_evicting_server_is_refused_by_option(own_servers: list[RedisServer], kind: Any) -> None:
-    """At the start any instance; later only what its partitions hold, until it is mended."""
+    """At the start any instance; later only what its partitions hold, until it is corrected."""
     options = {"storage": storage(own_servers, evicting_servers="refuse")}
     with redis.Redis.from_url(own_servers[1].url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")

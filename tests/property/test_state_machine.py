@@ -47,7 +47,7 @@ TIMES = st.none() | st.integers(-3000, 8000)
 INTERVALS = st.none() | st.sampled_from([1, 700, 1000, 2500, 60_000])
 
 
-class ManualWorld(Runtime):
+class ManualRuntime(Runtime):
     """A server time that moves only when told to; waits on this side go on in real time.
 
     `now_ms` is the time, in ms since the epoch, that every script takes for its server's.
@@ -71,7 +71,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.runtime = ManualWorld(START)
+        self.runtime = ManualRuntime(START)
         fields = {"namespace": f"machine-{secrets.token_hex(6)}", "partitions": 1, "lease_seconds": LEASE / 1000}
         options = load_options(self.url, {**fields, "task_interval_seconds": WIDTH / 1000}, {})
         self.endpoint = Endpoint(options.instances[0])

@@ -247,7 +247,7 @@ def test_each_finding_is_one_log_line_and_is_not_repeated_until_it_changes() -> 
     inspection.examine("one", answer())
     assert logger.checks == []
     inspection.examine("one", answer(aof_enabled=0))
-    assert logger.checks == [("warning", "one", "persistence")], "what was mended meanwhile is new"
+    assert logger.checks == [("warning", "one", "persistence")], "what was corrected meanwhile is new"
 
 
 @pytest.mark.parametrize("evicting_servers", ["warn", "refuse"])

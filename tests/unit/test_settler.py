@@ -60,7 +60,7 @@ class Reports:
     def count_settled(self, _count: int) -> None:
         """Nobody claims here."""
 
-    async def _execute(self, commands: Sequence[Command], lane: str) -> list[Any]:
+    async def _execute(self, commands: Sequence[Command], pipeline: str) -> list[Any]:
         await asyncio.sleep(0)
         sizes = [(len(command.args) - 3) // 3 for command in commands]
         self.sizes += sizes

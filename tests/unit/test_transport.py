@@ -146,9 +146,9 @@ async def test_a_replica_that_answers_a_handshake_is_not_used(peer: Peer, blocki
         [failure] = await asyncio.to_thread(line.execute, [command("one")])
         line.close()
     else:
-        lane = AsyncTransport(endpoints)
-        [failure] = await lane.execute([command("one")])
-        await lane.close()
+        transport = AsyncTransport(endpoints)
+        [failure] = await transport.execute([command("one")])
+        await transport.close()
     assert isinstance(failure, PartitionUnavailable)
     assert "read only replica" in str(failure)
     assert not failure.unknown_outcome

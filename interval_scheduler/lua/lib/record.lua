@@ -13,13 +13,15 @@ local function parse(record)
   local head = string.match(string.sub(record, 1, 512), '^[^\n]*')
   if string.byte(record, #head + 1) ~= 10 then return end -- '\n'
   local state, due, revision, token, slot, attempt, strikes, flags, follow, rest =
-    string.match(head .. ',,,,,,,', '^([rsw])(%d+),([^, ]+),(%d*),(%d*),(%d*),(%d*),(%l*),([=~>]?%d*),(.*)$')
-  if not state or #due > 15 or #revision > 64 or #token > 16 or #slot > 15 or #attempt > 9 or #strikes > 9 or #follow > 16 then
+    string.match(head .. ',,,,,,,', '^([rsw])(%d+),([!-+--~]+),(%d*),(%d*),(%d*),(%d*),(%l*),([=~>]?%d*),(.*)$')
+  if not state or #due > 15 or #revision > 64 or #token > 16 or #slot > 15 or #attempt > 9 or #strikes > 9 or #flags > 16 or #follow > 16 then
     return
   end
+  rest = without_commas(rest)
+  if #rest > 300 or string.find(rest, '[^ -~]') then return end
   local extra, plain = string.find(flags, 'x', 1, true) ~= nil, string.find(follow, '^%d') ~= nil
   if extra ~= plain or (follow ~= '' and not string.find(follow, '%d$')) then return end
-  return state, due, revision, token, slot, attempt, strikes, flags, follow, #head + 2, without_commas(rest)
+  return state, due, revision, token, slot, attempt, strikes, flags, follow, #head + 2, rest
 end
 
 -- What follows the header, also one that cannot be read; nothing where there is no end of it.
