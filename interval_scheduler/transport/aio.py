@@ -398,9 +398,8 @@ class _Pipeline:
     # -- the connection: what `connect` asks for ---------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        if not self._is_ready():
-            await self._disconnect()
-            await carry_out_async(connect(self))
+        await self._disconnect()
+        await carry_out_async(connect(self))
 
     def new_pool(self) -> Any:
         return self.endpoint.connection_pool(asynchronous=True)

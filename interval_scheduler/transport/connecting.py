@@ -7,7 +7,6 @@ in the same way.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -170,9 +169,7 @@ async def carry_out_async(steps: Steps[T]) -> T:
                 if isinstance(step, InThread):
                     result: Any = await in_thread(step.call)
                 else:
-                    result = step()
-                    if inspect.isawaitable(result):
-                        result = await result
+                    result = await step()
             except BaseException as error:
                 step = steps.throw(error)
             else:

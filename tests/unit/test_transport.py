@@ -9,12 +9,13 @@ from typing import Any
 import hiredis
 import pytest
 
-from interval_scheduler import PartitionUnavailable
+from interval_scheduler import EmbeddedServerError, PartitionUnavailable
 from interval_scheduler.model.instances import Instance
 from interval_scheduler.protocol.commands import Command, Partition
 from interval_scheduler.protocol.scripts import script
 from interval_scheduler.servers.data_loss import LossDetector
 from interval_scheduler.transport.aio import AsyncTransport
+from interval_scheduler.transport.batching import Assignment, _hand_out
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
 from tests.tasks import eventually
@@ -210,3 +211,176 @@ async def test_what_nobody_asked_for_ends_the_connection(peer: Peer, transport: 
     await eventually(lambda: peer.opened[-1].is_closing())
     assert await transport.execute([command("two")]) == [[b"two"]]
     assert len(peer.opened) == 2
+
+
+GARBAGE = b"what is this?\r\n"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("answer", [GARBAGE, b"*1\r\n$5\r\nshort\r\n$-7\r\n"])
+async def test_what_is_no_reply_ends_the_connection(peer: Peer, blocking: bool, answer: bytes) -> None:
+    async def garbage(_script: str, _argument: bytes) -> bytes:
+        return answer
+
+    endpoints = {"peer": peer.endpoint()}
+    transport, other = AsyncTransport(endpoints), BlockingTransport(endpoints)
+
+    async def execute(argument: str) -> Any:
+        if blocking:
+            return (await asyncio.to_thread(other.execute, [command(argument)]))[0]
+        return (await transport.execute([command(argument)]))[0]
+
+    peer.say = garbage
+    if answer == GARBAGE:
+        failure = await execute("one")
+        assert isinstance(failure, PartitionUnavailable)
+        assert failure.unknown_outcome
+    else:
+        await execute("one")
+    peer.say = echo
+    assert await execute("two") == [b"two"]
+    await transport.close()
+    other.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_server_that_became_a_replica_gets_no_more_on_this_connection(peer: Peer, blocking: bool) -> None:
+    async def replica(_script: str, _argument: bytes) -> bytes:
+        return b"-READONLY You can't write against a read only replica.\r\n"
+
+    endpoints = {"peer": peer.endpoint()}
+    transport, other = AsyncTransport(endpoints), BlockingTransport(endpoints)
+    peer.say = replica
+    for _ in range(2):
+        if blocking:
+            [failure] = await asyncio.to_thread(other.execute, [command("one")])
+        else:
+            [failure] = await transport.execute([command("one")])
+        assert isinstance(failure, PartitionUnavailable)
+        assert failure.refused
+    assert len(peer.opened) == 2
+    await transport.close()
+    other.close()
+
+
+async def test_a_connection_that_breaks_while_a_script_is_loaded_is_opened_again(
+    peer: Peer, transport: AsyncTransport
+) -> None:
+    calls = 0
+
+    async def forgets_then_breaks(_script: str, argument: bytes) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return b"-NOSCRIPT No matching script.\r\n"
+        if calls == 2:
+            raise ConnectionError
+        return b"*1\r\n$%d\r\n%b\r\n" % (len(argument), argument)
+
+    peer.say = forgets_then_breaks
+    assert await transport.execute([command("one")]) == [[b"one"]]
+    assert len(peer.opened) == 2
+
+
+async def test_what_cannot_be_sent_ahead_is_sent_afterwards(peer: Peer, transport: AsyncTransport) -> None:
+    """Behind calls that are under way: of an unknown script, or on a connection that takes no more."""
+    for transports in (transport, AsyncTransport({"peer": Endpoint(Instance("peer", "memory", {"name": "ahead"}))})):
+        replies: list[Any] = []
+        await transports.execute([look("")])
+        for argument in ("one", "two"):
+            transports.put(look(argument), replies.append)
+        transports.flush()
+        transports.put(look("three"), replies.append)
+        transports.put(unknown(), replies.append)
+        transports.flush_ahead()
+        await eventually(lambda: len(replies) == 4, 5)  # noqa: B023
+    await transports.close()
+
+
+def look(argument: str) -> Command:
+    return Command("peer", script("lock"), ("key", "sequence"), ("release", argument, 1), repeatable=True)
+
+
+def unknown() -> Command:
+    return Command("peer", script("handshake"), (), ("run",), repeatable=True)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_stream_to_a_server_that_is_not_there(peer: Peer, blocking: bool) -> None:
+    await peer.stop()
+    endpoints = {"peer": peer.endpoint()}
+    if blocking:
+        other = BlockingTransport(endpoints)
+        with other.stream() as send:
+            for argument in ("one", "two"):
+                [failure] = send(command(argument))()
+                assert isinstance(failure, PartitionUnavailable)
+                assert not failure.unknown_outcome
+        other.close()
+    else:
+        transport = AsyncTransport(endpoints)
+        [failure] = await transport.begin(command("one"))()
+        assert isinstance(failure, PartitionUnavailable)
+        await transport.close()
+
+
+async def test_a_connection_that_cannot_be_written_to_is_replaced(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = BlockingTransport({"peer": peer.endpoint()})
+    assert await asyncio.to_thread(other.execute, [command("one")]) == [[b"one"]]
+    [(_, idle)] = other._pools["peer"]._idle
+
+    def broken(_packed: bytes) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(idle, "send", broken)
+    assert await asyncio.to_thread(other.execute, [command("two")]) == [[b"two"]]
+    other.close()
+
+
+def test_a_private_server_that_cannot_be_started_again_makes_its_instance_unavailable() -> None:
+    endpoint = Endpoint(Instance("private", "embedded", {"path": "nowhere"}))
+
+    class Server:
+        def ensure_running(self) -> None:
+            raise EmbeddedServerError("it does not answer")
+
+    endpoint._server = Server()
+    with pytest.raises(PartitionUnavailable, match="it does not answer"):
+        endpoint.revive()
+
+
+class TestAssignment:
+    """What `assign_task` of an AsyncScheduler gives: a future that can be driven like a coroutine."""
+
+    async def test_driven_by_a_task(self) -> None:
+        assignment = Assignment(loop=asyncio.get_running_loop())
+        task = asyncio.create_task(_as_coroutine(assignment))
+        await asyncio.sleep(0)
+        assignment.set_result(True)
+        assert await task is True
+
+    async def test_cancelled_before_it_began(self) -> None:
+        assignment = Assignment(loop=asyncio.get_running_loop())
+        with pytest.raises(ValueError, match="thrown"):
+            assignment.throw(ValueError("thrown"))
+        assert assignment.cancelled()
+
+    @pytest.mark.parametrize("begun", [False, True])
+    async def test_closed(self, begun: bool) -> None:
+        assignment = Assignment(loop=asyncio.get_running_loop())
+        if begun:
+            assignment.send(None)
+        assignment.close()
+        assert assignment.cancelled() != begun
+        assignment.cancel()
+
+    async def test_whoever_waits_hears_what_is_wrong_with_this_machine(self) -> None:
+        operations: Any = None
+        assignment = Assignment(loop=asyncio.get_running_loop())
+        _hand_out(operations, b"a", [assignment], EmbeddedServerError("no server"))
+        with pytest.raises(EmbeddedServerError):
+            await assignment
+
+
+async def _as_coroutine(assignment: Assignment) -> bool:
+    return await assignment
