@@ -1,7 +1,8 @@
 """Payloads and bodies as msgpack, exact both ways.
 
 A body is ``[payload, schedule, options, error]`` with empty entries at the end left out, so that a one-off task with
-default options costs one byte on top of its payload. ``schedule`` is ms, or ``[expression, zone]`` of a cron.
+default options costs one byte on top of its payload. ``schedule`` is ms, or ``[expression, zone]`` of a cron. An option
+whose name begins with ``_`` may be ignored by a version that does not know it; any other unknown one may not.
 """
 
 from __future__ import annotations
