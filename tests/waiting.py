@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def comes_true(condition: Callable[[], object], seconds: float, pause: float = 0.02) -> bool:
@@ -20,3 +23,14 @@ def comes_true(condition: Callable[[], object], seconds: float, pause: float = 0
 def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
     """Waits until the condition holds; fails where it does not in time."""
     assert comes_true(condition, seconds), f"not within {seconds:g} s: {inspect.getsource(condition).strip()}"
+
+
+def wait_for_signal_handler(pid: int, number: int = signal.SIGTERM) -> None:
+    """Waits until a process catches a signal: one that comes sooner would just end it (Linux)."""
+    status = Path(f"/proc/{pid}/status")
+
+    def is_caught() -> bool:
+        [caught] = re.findall(r"^SigCgt:\s*(\w+)$", status.read_text(), re.MULTILINE)
+        return bool(int(caught, 16) & 1 << number - 1)
+
+    wait_until(is_caught, 30)

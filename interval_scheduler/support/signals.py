@@ -49,15 +49,28 @@ def _restore(number: signal.Signals, handler: Any) -> None:
     signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+_mask = threading.local()
+"""What the thread that forks had blocked before."""
+
+
+def _before_fork() -> None:
+    """Holds the signals back in this thread, and so in the child, until the child handles them by itself."""
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+
+def _in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
 def _in_child() -> None:
     """A forked child shares the pipe by which its parent's event loop learns of signals, and must not write to it."""
-    if not _previous:
-        return
-    signal.set_wakeup_fd(-1)
-    for number, handler in _previous.items():
-        _restore(number, handler)
-    _previous.clear()
+    if _previous:
+        signal.set_wakeup_fd(-1)
+        for number, handler in _previous.items():
+            _restore(number, handler)
+        _previous.clear()
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

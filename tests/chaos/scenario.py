@@ -15,7 +15,7 @@ from tests.chaos.journal import Observed
 from tests.chaos.producer import RECURRING
 from tests.chaos.stage import Stage
 from tests.servers import Binary
-from tests.waiting import comes_true
+from tests.waiting import comes_true, wait_until
 
 BUSY_COMMANDS = 300.0
 """Commands per second and worker beyond what the work explains, from which on a worker spins."""
@@ -23,6 +23,13 @@ BUSY_CPU = 0.3
 """Share of a processor that no worker with so little work may need: twice what the worst fault takes."""
 UNDER_WAY = 0.1
 """Seconds that an acknowledged write may need to a replica that is healthy."""
+SETTLED_SECONDS = 1.0
+"""How long the undisturbed work goes on between `prepare` and `inject`. What a prepared server takes in then has to be
+more than nothing, where losing it is the fault."""
+AFTER_SECONDS = 0.6
+"""How long producers go on after the healing: their calls are served then, and what they assign falls due."""
+LOAD_SECONDS = 1.9
+"""How long before and after a fault the first one-off tasks of producers fall due, together."""
 PATIENCE = 15.0
 """Seconds after healing by which everything due has run."""
 
@@ -71,14 +78,13 @@ def run_fault(
     seed: int = 0,
     target: int = 0,
     instances: int = 2,
-    warm_up: float = 1.4,
     worker: str = "worker",
 ) -> Result:
     """Runs one fault on servers and processes of its own, which are gone afterwards. `worker` is a module here."""
     began = time.monotonic()
     fault = kind()
     with closing(_stage(fault, binary, seed, target, instances)) as stage:
-        _warm_up(fault, stage, warm_up, worker)
+        _warm_up(fault, stage, worker)
         measure, terms, healed = _strike(fault, stage)
         with stage.scheduler() as scheduler:
             left = _finish(stage, scheduler, terms, healed)
@@ -112,29 +118,30 @@ def _stage(fault: Fault, binary: Binary, seed: int, target: int, instances: int)
     )
 
 
-def _warm_up(fault: Fault, stage: Stage, seconds: float, worker: str) -> None:
-    """Starts workers and producers, and lets them work until a second before the fault."""
+def _warm_up(fault: Fault, stage: Stage, worker: str) -> None:
+    """Starts workers and producers, and waits until what is to be disturbed is under way: every worker has runs."""
     for handlers in ("plain", "coroutine"):
         stage.start_worker(handlers, worker)
     for _ in range(2):
-        stage.start_producer(spread=seconds + fault.seconds + 0.5, pace=0.08)
+        stage.start_producer(spread=LOAD_SECONDS + fault.seconds, pace=0.08)
     for child in [*stage.workers, *stage.producers]:
         child.await_ready()
-    time.sleep(seconds - 1)  # what is disturbed has to be under way
+    pids = {str(child.pid) for child in stage.workers}
+    wait_until(lambda: {run.process for run in stage.read().runs} >= pids)
 
 
 def _strike(fault: Fault, stage: Stage) -> tuple[_Measure, Terms, float]:
     """Brings the fault about and heals it: what was measured, what the judge has to know, and when it was healed."""
     prepared = time.time()
     fault.prepare(stage)
-    time.sleep(1)  # the second before the fault
+    time.sleep(SETTLED_SECONDS)  # the length of a phase: there is nothing to wait for
     measure = _Measure(stage)
     injected = time.time()
     fault.inject(stage)
     _repeat(fault, stage)
     fault.heal(stage)
     healed = time.time()
-    time.sleep(0.6)  # producers go on for a while after the fault
+    time.sleep(AFTER_SECONDS)  # the length of a phase
     stage.stop_producers()
     cutoff = time.time()
     measure.stop()

@@ -55,7 +55,7 @@ def test_a_worker_that_spins_is_noticed(server_binary: Binary) -> None:
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=_die_with_parent)
     try:
         begin = time.monotonic()
-        result = run_fault(server_binary, ServerKilled, worker="spinning_worker", warm_up=1.2)
+        result = run_fault(server_binary, ServerKilled, worker="spinning_worker")
         most = cpu_seconds(spinning.pid) / (time.monotonic() - begin)
     finally:
         spinning.kill()

@@ -28,6 +28,7 @@ from interval_scheduler import (
 )
 from interval_scheduler.model.events import EVENTS
 from tests.servers import RedisServer
+from tests.waiting import wait_for_signal_handler
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -58,18 +59,6 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def wait_for_signal_handler(pid: int) -> None:
-    """Waits until a program is in `wait`: its handler may print before the main thread gets there."""
-    status, bit = Path(f"/proc/{pid}/status"), 1 << signal.SIGTERM - 1
-    deadline = time.monotonic() + 30
-    while status.exists():  # on Linux
-        caught = re.findall(r"^SigCgt:\s*(\w+)$", status.read_text(), re.MULTILINE)
-        if caught and int(caught[0], 16) & bit:
-            return
-        assert time.monotonic() < deadline, "it does not wait for a signal"
-        time.sleep(0.01)  # before the next look
-
-
 def first_line_then_sigterm(program: str, folder: Path, environment: dict[str, str]) -> tuple[str, int, str]:
     """The first line that a program prints, its exit code after SIGTERM, and its errors."""
     process = subprocess.Popen(
@@ -84,7 +73,7 @@ def first_line_then_sigterm(program: str, folder: Path, environment: dict[str, s
     try:
         assert select.select([process.stdout], [], [], 30)[0], "it printed nothing"
         line = process.stdout.readline()
-        wait_for_signal_handler(process.pid)
+        wait_for_signal_handler(process.pid)  # it may print before its main thread gets to `wait`
         process.send_signal(signal.SIGTERM)
         return line, process.wait(30), process.communicate()[1]
     finally:

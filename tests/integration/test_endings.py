@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import pytest
 from interval_scheduler import AsyncScheduler, InvalidOptions, Scheduler, SchedulerError
 from tests.servers import RedisServer
 from tests.tasks import Job
+from tests.waiting import wait_for_signal_handler
 
 ROOT = Path(__file__).parents[2]
 Program = Callable[..., "subprocess.Popen[str]"]
@@ -120,48 +122,53 @@ def test_a_signal_handler_that_is_not_of_python_does_not_break_the_wait(program:
         scheduler.start_task_execute(print)
         real = signal.getsignal
         signal.getsignal = lambda number: None
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
         scheduler.wait()
         say("ended")
         scheduler.close()
         """)
+    wait_for_signal_handler(process.pid)
+    process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == ["ended"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["AsyncScheduler", "Scheduler"])
 def test_a_child_that_a_handler_forks_and_ends_takes_nobody_along(program: Program, kind: str) -> None:
     """fault-C4: fastapi#1487, cpython#94454."""
     process = program(f"""
+        ended, returned = threading.Event(), threading.Event()
         def handler(payload):
+            while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                time.sleep(0.01)  # until the main thread is in `wait`
             child = os.fork()
             if child == 0:
-                time.sleep(20)
+                time.sleep(20)  # the signal ends it; an exit code tells that it did not
                 os._exit(1)
-            time.sleep(0.3)
-            os.kill(child, signal.SIGTERM)
+            os.kill(child, signal.SIGTERM)  # at once: it may come before the child has run a line of Python
             _, status = os.waitpid(child, 0)
-            say("child", os.WTERMSIG(status) == signal.SIGTERM)
-        async def main():
+            say("child", os.waitstatus_to_exitcode(status) == -signal.SIGTERM)
+            ended.set()
+        def observe():
+            ended.wait(30)
+            # Whatever the child told its parent, it did before it ended.
+            say("waits", not returned.wait(0.5))
+            os.kill(os.getpid(), signal.SIGTERM)
+        async def with_coroutines():
             async with AsyncScheduler(options) as scheduler:
                 await scheduler.start_task_accept()
                 await scheduler.start_task_execute(handler)
                 await scheduler.assign_task(Job())
-                waiting = asyncio.create_task(scheduler.wait())
-                done, _ = await asyncio.wait([waiting], timeout=2)
-                say("waits", not done)
-                os.kill(os.getpid(), signal.SIGTERM)
-                await asyncio.wait_for(waiting, 10)
-                say("ended")
+                await scheduler.wait()
+                returned.set()
         def blocking():
             with Scheduler(options) as scheduler:
                 scheduler.start_task_accept()
                 scheduler.start_task_execute(handler)
                 scheduler.assign_task(Job())
-                threading.Timer(2, lambda: (say("waits", True), os.kill(os.getpid(), signal.SIGTERM))).start()
                 scheduler.wait()
-                say("ended")
-        asyncio.run(main()) if {kind == "AsyncScheduler"} else blocking()
+                returned.set()
+        threading.Thread(target=observe, daemon=True).start()
+        asyncio.run(with_coroutines()) if {kind == "AsyncScheduler"} else blocking()
+        say("ended")
         """)
     assert ended(process)[0] == ["child", "True", "waits", "True", "ended"]
 
