@@ -16,6 +16,7 @@ from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
 from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
+from .model.times import grace_seconds
 from .protocol.operation import Operation, drive_async
 from .support.signals import forget_previous, keep_previous
 from .support.threads import in_thread
@@ -155,24 +156,31 @@ class AsyncScheduler(BaseScheduler):
         self._stopped.clear()
         await self._engine.start_worker(handler, confirm)
 
-    async def stop_task_execute(self, grace: float | None = None) -> None:
+    async def stop_task_execute(self, grace: float | timedelta | None = None) -> None:
         """Stops claiming, releases claimed tasks that have not started, and waits for running handlers.
 
-        It waits at most `grace` seconds; None waits without limit. A handler that still runs after `grace` keeps its
-        lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting goes on.
+        It waits at most `grace` (seconds or a timedelta); None waits without limit. A handler that still runs then
+        keeps its lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting
+        goes on.
 
         Raises:
+            InvalidTask: for a `grace` that is no duration. Nothing is stopped then.
             SchedulerError: inside a handler, which would wait for itself.
         """
-        await self._engine.stop_worker(grace)
+        seconds = grace_seconds(grace, "stop_task_execute")
+        await self._engine.stop_worker(seconds)
         self._stopped.set()
 
-    async def wait(self, grace: float | None = None) -> None:
+    async def wait(self, grace: float | timedelta | None = None) -> None:
         """Waits until `stop_task_execute`, SIGTERM or SIGINT. A signal stops executing, with `grace` seconds.
 
         In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
         have without this method.
+
+        Raises:
+            InvalidTask: for a `grace` that is no duration, at once.
         """
+        seconds = grace_seconds(grace, "wait")
         loop = asyncio.get_running_loop()
         signalled = False
 
@@ -199,7 +207,7 @@ class AsyncScheduler(BaseScheduler):
             if handled:
                 forget_previous()
         if signalled:
-            await self.stop_task_execute(grace)
+            await self.stop_task_execute(seconds)
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:

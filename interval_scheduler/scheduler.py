@@ -15,6 +15,7 @@ from .model.errors import AlreadyExecuting, LockNotAcquired
 from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
+from .model.times import grace_seconds
 from .protocol.operation import Operation, drive
 from .support.signals import stop_signals
 
@@ -143,27 +144,34 @@ class Scheduler(BaseScheduler):
         self._stopped.clear()
         self._on_loop(self._engine.start_worker(handler, confirm))
 
-    def stop_task_execute(self, grace: float | None = None) -> None:
+    def stop_task_execute(self, grace: float | timedelta | None = None) -> None:
         """Stops claiming, releases claimed tasks that have not started, and waits for running handlers.
 
-        It waits at most `grace` seconds; None waits without limit. A handler that still runs after `grace` keeps its
-        lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting goes on.
+        It waits at most `grace` (seconds or a timedelta); None waits without limit. A handler that still runs then
+        keeps its lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting
+        goes on.
 
         Raises:
+            InvalidTask: for a `grace` that is no duration. Nothing is stopped then.
             SchedulerError: inside a handler, which would wait for itself.
         """
+        seconds = grace_seconds(grace, "stop_task_execute")
         self._notice_fork()
         self._engine.refuse_to_wait_for_itself()
         if self._loop is not None:
-            self._on_loop(self._engine.stop_worker(grace))
+            self._on_loop(self._engine.stop_worker(seconds))
         self._stopped.set()
 
-    def wait(self, grace: float | None = None) -> None:
+    def wait(self, grace: float | timedelta | None = None) -> None:
         """Blocks until `stop_task_execute`, SIGTERM or SIGINT. A signal stops executing, with `grace` seconds.
 
         In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
         have without this method.
+
+        Raises:
+            InvalidTask: for a `grace` that is no duration, at once.
         """
+        seconds = grace_seconds(grace, "wait")
         signalled = threading.Event()
 
         def stop() -> None:
@@ -175,7 +183,7 @@ class Scheduler(BaseScheduler):
             while not self._stopped.wait(1.0):
                 continue
         if signalled.is_set():
-            self.stop_task_execute(grace)
+            self.stop_task_execute(seconds)
 
     def _set_concurrency(self, value: int) -> None:
         def change() -> None:

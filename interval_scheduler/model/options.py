@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
+from ..support.numbers import plain_number, seconds_of
 from ..support.text import repr_of, short_repr, type_with_article
 from .errors import InvalidOptions
 from .instances import DEFAULT_URL, Instance, named_instance, parse_instance
@@ -311,14 +312,13 @@ def _level_of_caller() -> int:
 
 def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
-    if isinstance(value, timedelta) and not whole:
-        value = value.total_seconds()
-    fits = isinstance(value, int) or (isinstance(value, float) and not whole)
+    number = plain_number(value) if whole else seconds_of(value)
     # Written so that NaN, which compares as false, is refused.
-    if isinstance(value, bool) or not fits or not lowest <= value <= highest:
-        number = "a whole number" if whole else "seconds"
-        problems.append(f"{label} is {short_repr(value)}: use {number} from {lowest:,} to {highest:,}")
-    return value
+    if number is None or (whole and isinstance(number, float)) or not lowest <= number <= highest:
+        unit = "a whole number" if whole else "seconds"
+        problems.append(f"{label} is {short_repr(value)}: use {unit} from {lowest:,} to {highest:,}")
+        return value
+    return number
 
 
 def _instances(given: object, label: str, problems: list[str]) -> list[Instance]:

@@ -1,0 +1,77 @@
+"""Values of other libraries, on real servers: they mean what they say, or the error says what to give instead."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import pendulum
+import pytest
+
+from interval_scheduler import InvalidTask, Retry, current_execution
+from tests.integration.conftest import Make
+from tests.tasks import Job, Uniform, eventually
+
+LATER = pendulum.datetime(2100, 10, 31, 1, 30, 0, 123_456, tz="Europe/Paris")
+HOUR = pendulum.duration(hours=1)
+MINUTES = pendulum.now().add(minutes=5) - pendulum.now()  # an interval
+
+
+class TestPendulum:
+    """fault-D1, pendulum#382."""
+
+    async def test_every_method_takes_its_times_and_durations(self, make: Make) -> None:
+        scheduler = make(lease_seconds=pendulum.duration(seconds=5), check_tasks_every_seconds=MINUTES)
+        await scheduler.start_task_accept()
+        assert scheduler.options.lease_ms == 5000
+
+        task = Job("a", LATER, HOUR, timeout=HOUR, jitter=pendulum.duration(), retry=Retry(backoff=HOUR))
+        assert await scheduler.assign_task(task)
+        assert await scheduler.assign_tasks([task])
+        stored = await scheduler.peek_task("a")
+        assert stored.due == LATER.set(microsecond=124_000)  # rounded up
+        assert stored.interval == HOUR
+
+        assert await scheduler.reschedule_task("a", execute_on=LATER.add(days=1))
+        assert (await scheduler.peek_task("a")).due == LATER.add(days=1).set(microsecond=124_000)
+        assert await scheduler.reschedule_task("a", delay=MINUTES)
+        posted = await scheduler.post("b", HOUR)
+        assert [found.id for found in await scheduler.upcoming(duration=HOUR)] == ["a", posted]
+        assert [found.id for found in await scheduler.upcoming(offset=MINUTES, duration=HOUR)] == [posted]
+        assert await scheduler.try_auto_lock("lock", HOUR)
+        assert (await scheduler.try_lock_then_extend("other", HOUR))[1]
+        assert await scheduler.purge_dead_tasks(before=pendulum.now()) == 0
+
+    async def test_handlers_use_them_too(self, scheduler: Uniform) -> None:
+        seen: list[Any] = []
+
+        def handler(payload: object) -> None:
+            execution = current_execution()
+            execution.extend(MINUTES)
+            seen.append(execution.due)
+
+        await scheduler.start_task_execute(handler)
+        await scheduler.assign_task(Job("a", pendulum.now("Asia/Tokyo")))
+        await eventually(lambda: seen)
+        assert pendulum.now() - pendulum.instance(seen[0]) < pendulum.duration(minutes=1)
+        assert seen[0].tzinfo is UTC
+        await scheduler.stop_task_execute(grace=pendulum.duration(seconds=5))
+        assert not scheduler.executing_tasks
+
+    async def test_a_payload_with_one_is_refused_and_nothing_is_written(self, scheduler: Uniform) -> None:
+        with pytest.raises(InvalidTask, match="DateTime"):
+            await scheduler.assign_task(Job("a", payload={"at": LATER}))
+        assert await scheduler.peek_task("a") is None
+
+
+async def test_a_wrong_grace_stops_nothing(scheduler: Uniform) -> None:
+    """fault-D1: it was found when the worker was half stopped."""
+    seen: list[object] = []
+    await scheduler.start_task_execute(seen.append)
+    for wrong in ("5", -1, float("nan")):
+        for method in (scheduler.stop_task_execute, scheduler.wait):
+            with pytest.raises(InvalidTask, match=r"^(stop_task_execute|wait)\.grace is .*; use "):
+                await method(grace=wrong)
+    assert scheduler.executing_tasks
+    await scheduler.assign_task(Job("a"))
+    await eventually(lambda: seen)
