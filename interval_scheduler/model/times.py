@@ -79,8 +79,12 @@ def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> in
 def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
     """A time in whole microseconds, and whether it is before 1970, by however little."""
     if isinstance(value, datetime):
-        # By subtraction: astimezone overflows in the first and last hours of the calendar.
-        microseconds = microseconds_of(_since_epoch(value, owner, field))
+        try:
+            # By the method of datetime itself: subclasses, as those of pendulum, have others. And by subtraction:
+            # astimezone overflows in the first and last hours of the calendar.
+            microseconds = microseconds_of(datetime.__sub__(value, EPOCH))
+        except Exception as error:
+            raise _bad_zone(value, owner, field) from error
         return microseconds, microseconds < 0
     seconds = _finite(value, owner, field, "use an aware datetime, unix seconds, or None for as soon as possible")
     exact: Any = seconds
@@ -92,20 +96,14 @@ def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
     return round(exact * 1_000_000), seconds < 0
 
 
-def _since_epoch(value: datetime, owner: str, field: str) -> timedelta:
-    """How long after the epoch an aware datetime is.
-
-    Raises:
-        InvalidTask: for a naive one, and where its zone does not tell the offset.
-    """
+def _bad_zone(value: datetime, owner: str, field: str) -> InvalidTask:
+    """The error for a datetime that does not say how far after the epoch it is."""
     try:
-        if datetime.utcoffset(value) is not None:
-            # By the methods of datetime itself: subclasses, as those of pendulum, have others.
-            return datetime.__sub__(value, EPOCH)
+        datetime.utcoffset(value)
     except Exception as error:  # a zone of the application may do anything
-        problem = f"has a zone that does not tell its offset ({error_text(error, 200)})"
-        raise InvalidTask(owner, field, problem, 'use a zone such as UTC or ZoneInfo("Europe/Paris")') from error
-    raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
+        rule = f"has a zone that does not tell its offset ({error_text(error, 200)})"
+        return InvalidTask(owner, field, rule, 'use a zone such as UTC or ZoneInfo("Europe/Paris")')
+    return InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
 
 
 def _finite(value: object, owner: str, field: str, fix: str) -> int | float:
