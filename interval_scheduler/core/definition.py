@@ -163,4 +163,4 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 
 
 _interval = lru_cache(maxsize=1024, typed=True)(Interval)
-_cron = lru_cache(maxsize=1024, typed=True)(Cron)
+_cron = lru_cache(maxsize=1024, typed=True)(Cron.stored)

@@ -55,6 +55,7 @@ BULKHEADS = """
 """
 VALUES = """
     pendulum#382: durations that plain ones cannot calculate with
+    croniter#50: a step beyond its field
 """
 
 
