@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
+from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
+from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired, SchedulerError
 from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
@@ -269,8 +269,12 @@ class AsyncScheduler(BaseScheduler):
         `max_retries` is how often a failed run is repeated: 0 never, None without limit. "Now" is the time of this
         machine. Everything else, and what is raised, is as with `assign_task`.
         """
-        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
-        await self.assign_task(task)
+        try:
+            task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
+            await self.assign_task(task)
+        except InvalidTask as error:
+            explain_post(error)
+            raise
         return task.id
 
     async def remove_task(self, task: Task | str) -> bool:

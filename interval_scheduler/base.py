@@ -141,6 +141,17 @@ def posted_task(
     )
 
 
+_POST_FIELDS = {"serialize()": "payload", "execute_on": "delay"}
+
+
+def explain_post(error: InvalidTask) -> None:
+    """Makes an error name the arguments of `post`, and not the task that is made of them."""
+    owner, field, rule, fix = error.args
+    if owner in (PostedTask.__name__, Retry.__name__):
+        error.field = _POST_FIELDS.get(field, field)
+        error.args = "post", error.field, rule, fix
+
+
 def token_for(task_id: object, fencing_token: int | None) -> int:
     """The fencing token to confirm a run with: the given one, or that of the handler which calls.
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired
+from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
+from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired
 from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
@@ -233,8 +233,12 @@ class Scheduler(BaseScheduler):
         `max_retries` is how often a failed run is repeated: 0 never, None without limit. "Now" is the time of this
         machine. Everything else, and what is raised, is as with `assign_task`.
         """
-        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
-        self.assign_task(task)
+        try:
+            task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
+            self.assign_task(task)
+        except InvalidTask as error:
+            explain_post(error)
+            raise
         return task.id
 
     def remove_task(self, task: Task | str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pendulum
@@ -75,3 +75,41 @@ async def test_a_wrong_grace_stops_nothing(scheduler: Uniform) -> None:
     assert scheduler.executing_tasks
     await scheduler.assign_task(Job("a"))
     await eventually(lambda: seen)
+
+
+class TestPayloads:
+    """fault-D7: whoever gives a payload is told where in it the value is that cannot be stored."""
+
+    async def test_each_method_names_the_value_and_writes_nothing(self, scheduler: Uniform) -> None:
+        payload = {"list": [0, {"at": datetime.now(UTC)}]}
+        where = (
+            r'holds something msgpack cannot carry exactly: payload\["list"\]\[1\]\["at"\] is a datetime; store text'
+        )
+        with pytest.raises(InvalidTask, match=rf"^Job\.serialize\(\) {where}"):
+            await scheduler.assign_task(Job("a", payload=payload))
+        with pytest.raises(InvalidTask, match=rf"^Job\.serialize\(\) {where}") as caught:
+            await scheduler.assign_tasks([Job("good"), Job("a", payload=payload), Job("other")])
+        assert caught.value.not_written == ["good"]
+        with pytest.raises(InvalidTask, match=rf"^post\.payload {where}") as caught:
+            await scheduler.post(payload, 5, id="a")
+        assert caught.value.field == "payload"
+        assert "PostedTask" not in str(caught.value)
+        assert await scheduler.task_size() == 0
+
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            ({"payload": "x" * 40_000}, "payload"),
+            ({"id": ""}, "id"),
+            ({"id": 5}, "id"),
+            ({"delay": "5"}, "delay"),
+            ({"delay": -1}, "delay"),
+            ({"max_retries": -1}, "max_retries"),
+            ({"max_retries": "3"}, "max_retries"),
+        ],
+    )
+    async def test_post_names_its_own_arguments(self, scheduler: Uniform, wrong: dict[str, Any], field: str) -> None:
+        with pytest.raises(InvalidTask, match=rf"^post\.{field} ") as caught:
+            await scheduler.post(**{"payload": 1, "delay": 5, **wrong})
+        assert caught.value.field == field
+        assert await scheduler.task_size() == 0
