@@ -12,6 +12,7 @@ from enum import Enum
 from types import CoroutineType
 from typing import Any
 
+from ..support.kinds import is_a
 from ..support.text import short_repr, type_with_article, valid_text
 
 _DEEP = 500
@@ -86,41 +87,36 @@ def _is(value: object) -> str:
         return f"is an int beyond 64 bits: {short_repr(value, 40)}"
     if type(value) is str:
         return f"is a str that is not valid Unicode: {short_repr(value, 40)}"
-    base = next((kind for kind in (dict, list, int, float, str, bytes) if _is_a(value, kind)), None)
-    if base is None or _is_a(value, Enum):
+    base = next((kind for kind in (dict, list, int, float, str, bytes) if is_a(value, kind)), None)
+    if base is None or is_a(value, Enum):
         return f"is {type_with_article(value)}"
     return f"is {type_with_article(value)}, a subclass of {base.__name__}"
 
 
 # What to store instead, by the first type that fits.
-_INSTEAD: tuple[tuple[Any, str], ...] = (
-    (Enum, "store its value, or its name"),
-    (tuple, "make it a list: a tuple would come back as a list"),
+_INSTEAD: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((Enum,), "store its value, or its name"),
+    ((tuple,), "make it a list: a tuple would come back as a list"),
     ((set, frozenset), "make it a list"),
     ((date, time), "store text, such as its isoformat(), or a number, such as its timestamp()"),
-    (timedelta, "store a number, such as its total_seconds()"),
-    (dict, "make it a plain one by dict(…)"),
-    (list, "make it a plain one by list(…)"),
-    (float, "make it a plain one by float(…)"),
-    (bytes, "make it a plain one by bytes(…)"),
-    (int, "make it a plain one by int(…)"),
-    (str, "make it a plain one by str(…)"),
+    ((timedelta,), "store a number, such as its total_seconds()"),
+    ((dict,), "make it a plain one by dict(…)"),
+    ((list,), "make it a plain one by list(…)"),
+    ((float,), "make it a plain one by float(…)"),
+    ((bytes,), "make it a plain one by bytes(…)"),
+    ((int,), "make it a plain one by int(…)"),
+    ((str,), "make it a plain one by str(…)"),
 )
 
 
 def _instead(value: object) -> str:
-    if _is_a(value, CoroutineType):
+    if is_a(value, CoroutineType):
         return "store what it returns: serialize() must be a plain function"
     if type(value) is int:
         return "store it as text"
     if type(value) is str:
         return 'store bytes, or what encode("utf-8", "replace") makes of it'
-    for kind, fix in _INSTEAD:
-        if _is_a(value, kind):
+    for kinds, fix in _INSTEAD:
+        if is_a(value, *kinds):
             return fix
     return f"store what it can be made of again, such as str(…); {GENERAL_FIX}"
-
-
-def _is_a(value: object, kind: type | tuple[type, ...]) -> bool:
-    """As isinstance, which asks the object itself for its class: a proxy may say anything, or raise."""
-    return issubclass(type(value), kind)

@@ -56,6 +56,10 @@ class InvalidTask(SchedulerError, ValueError):
         return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}. {written}."
 
 
+class TaskDefinitionWarning(UserWarning):
+    """A subclass of `Task` has an attribute that is an option of other systems, and has no effect here."""
+
+
 class PayloadTooLarge(InvalidTask):
     """The serialized payload is above ``max_payload_bytes``. Store the data elsewhere and schedule a reference."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..support.text import repr_of, short_repr
 from .errors import InvalidTask
+from .members import Delivery as Delivery
+from .members import Misfire as Misfire
 from .retry import Retry
-
-Misfire = Literal["coalesce", "skip", "all"]
-Delivery = Literal["at_least_once", "at_most_once"]
+from .task_check import check_class
 
 
 class Task:
@@ -30,6 +30,10 @@ class Task:
     - ``delivery``: what happens after a worker died during a run: ``"at_least_once"``: the run is repeated;
       ``"at_most_once"``: it becomes a dead letter with unknown outcome.
     - ``jitter``: seconds (or a timedelta) over which tasks are spread: each id is late by its own, constant part of it.
+
+    A subclass is checked when it is defined: a value that its member cannot have, and a name that is nearly that of a
+    member (``rescedule_interval``), raise `InvalidTask`; an option of other systems that has no effect here (``cron``,
+    ``eta``) is told by a `TaskDefinitionWarning`.
     """
 
     # Type checkers do not see these. If they were declared as attributes, a subclass could not make them properties; if
@@ -43,6 +47,10 @@ class Task:
         misfire_limit = 100
         delivery = "at_least_once"
         jitter = 0
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        check_class(cls, Task)
 
     def __repr__(self) -> str:
         try:
