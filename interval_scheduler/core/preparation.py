@@ -57,10 +57,10 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
         raise _not_a_task(task)
     owner = type(task).__name__
     try:
-        task_id, execute_on = task.id, task.execute_on  # type: ignore[attr-defined]
-        interval, retry, timeout = task.reschedule_interval, task.retry, task.timeout  # type: ignore[attr-defined]
-        misfire, limit = task.misfire, task.misfire_limit  # type: ignore[attr-defined]
-        delivery, jitter = task.delivery, task.jitter  # type: ignore[attr-defined]
+        task_id, execute_on = task.id, task.execute_on
+        interval, retry, timeout = task.reschedule_interval, task.retry, task.timeout
+        misfire, limit = task.misfire, task.misfire_limit
+        delivery, jitter = task.delivery, task.jitter
     except AttributeError:
         for name in CHECKS:
             _member(task, name, owner)  # raises for the first one that is missing
