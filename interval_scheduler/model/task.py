@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MYPY = False
 """What mypy takes for true. It knows of a function that a decorator makes a descriptor: a subclass may make it a
-property, a field or an attribute, in its body or in ``__init__``, of a fitting type. Pyright would refuse all of them.
+property, a field or an attribute, in its body or in ``__init__``, of a fitting type. Pyright would refuse all of them,
+and is told nothing of the types.
 """
 
 if MYPY:
@@ -34,6 +35,8 @@ if MYPY:
         def __set__(self, task: object, value: T) -> None: ...
 
     def _member(function: Callable[[Any], T]) -> _Member[T]: ...
+else:
+    _member: Any = None
 
 
 class Task:
@@ -60,19 +63,9 @@ class Task:
     ``eta``) is told by a `TaskDefinitionWarning`.
     """
 
-    # For type checkers these do not exist: attributes could not be made properties by a subclass, and properties could
-    # not be set by its __init__. Both are allowed.
-    if not TYPE_CHECKING:
-        execute_on = None
-        reschedule_interval = None
-        retry = Retry()
-        timeout = None
-        misfire = "coalesce"
-        misfire_limit = 100
-        delivery = "at_least_once"
-        jitter = 0
-
-    if MYPY:
+    # For type checkers these are something else: attributes could not be made properties by a subclass, and properties
+    # could not be set by its __init__. Both are allowed.
+    if TYPE_CHECKING:
 
         @_member
         def id(self) -> str: ...
@@ -100,6 +93,16 @@ class Task:
 
         @_member
         def jitter(self) -> float | timedelta: ...
+
+    else:
+        execute_on = None
+        reschedule_interval = None
+        retry = Retry()
+        timeout = None
+        misfire = "coalesce"
+        misfire_limit = 100
+        delivery = "at_least_once"
+        jitter = 0
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
