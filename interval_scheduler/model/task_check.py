@@ -100,7 +100,7 @@ def _stored(code: CodeType) -> Iterator[str]:
         if instruction.opname == "STORE_ATTR" and instruction.argval in wanted and before is not None:
             # Some versions load two variables by one instruction.
             loaded = before.argval[-1] if isinstance(before.argval, tuple) else before.argval
-            if before.opname.startswith("LOAD_FAST") and code.co_varnames[:1] == (loaded,):
+            if "LOAD_FAST" in before.opname and code.co_varnames[:1] == (loaded,):
                 yield instruction.argval
         before = instruction
 
