@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -16,6 +15,7 @@ from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .protocol.operation import Operation, drive
+from .support import forks
 from .support.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Scheduler(BaseScheduler):
 
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: LoopThread | None = None
-        self._joining = threading.Lock()
-        self._closing = threading.Lock()
+        self._joining = forks.Lock()
+        self._closing = forks.Lock()
         self._stopped = threading.Event()
 
     def __enter__(self) -> Scheduler:
@@ -96,7 +96,6 @@ class Scheduler(BaseScheduler):
             if self._closed:
                 return
             self._accepting = False
-            self._notice_fork()
             if self._loop is not None:
                 self._loop.run(self._engine.close())
                 self._loop.close()
@@ -136,7 +135,6 @@ class Scheduler(BaseScheduler):
             PartitionUnavailable: where the master instance cannot be reached.
             TopologyMismatch: where the options do not fit the namespace.
         """
-        self._notice_fork()
         if self.executing_tasks:
             raise AlreadyExecuting
         self._connected()
@@ -152,7 +150,6 @@ class Scheduler(BaseScheduler):
         Raises:
             SchedulerError: inside a handler, which would wait for itself.
         """
-        self._notice_fork()
         self._engine.refuse_to_wait_for_itself()
         if self._loop is not None:
             self._on_loop(self._engine.stop_worker(grace))
@@ -182,7 +179,6 @@ class Scheduler(BaseScheduler):
             if self._engine.worker is not None:
                 self._engine.worker.slots.concurrency = value
 
-        self._notice_fork()
         if self._loop is not None:
             self._loop.call(change)
 
@@ -361,8 +357,8 @@ class Scheduler(BaseScheduler):
         return self._audit(True, progress)
 
     def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .protocol.audit import audit
-
+        with forks.held_back:
+            from .protocol.audit import audit
         self._connected()
         assert self._engine.layout is not None
         return self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
@@ -428,14 +424,13 @@ class Scheduler(BaseScheduler):
         return drive(operation, self._transport.execute)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        self._notice_fork()
         if self._loop is None:
             from .loop_thread import LoopThread  # imported here: importing asyncio takes longer than all of ours
 
             self._loop = LoopThread(self._engine.log)
         return self._loop.run(coroutine)
 
-    def _notice_fork(self) -> None:
-        if self._loop is not None and self._loop.pid != os.getpid():
-            self._loop = None
-            self._engine.forked()
+    def _forked(self) -> None:
+        self._loop = None
+        self._stopped = threading.Event()
+        super()._forked()
