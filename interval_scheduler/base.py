@@ -55,7 +55,7 @@ class BaseScheduler(ABC):
         self._engine = Engine(load_options(options, fields), logger, runtime)
         self._accepting = False
         self._closed = False
-        call_in_child(self._forked)
+        call_in_child(lambda scheduler: scheduler._forked(), self)
 
     def _forked(self) -> None:
         """Called in a forked child: nothing executes there until it starts that itself."""

@@ -10,13 +10,16 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-_called: set[weakref.WeakMethod[Callable[[], None]]] = set()
+T = TypeVar("T")
+
+_renewals: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-def call_in_child(method: Callable[[], None]) -> None:
-    """Calls a bound method in each forked child, before anything else runs there, as long as its object exists."""
-    _called.add(weakref.WeakMethod(method, _called.discard))
+def call_in_child(renew: Callable[[T], None], thing: T) -> None:
+    """Calls ``renew(thing)`` in each forked child, before anything else runs there, as long as `thing` exists."""
+    _renewals[thing] = renew
 
 
 class Lock:
@@ -24,7 +27,7 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        call_in_child(self._renew)
+        call_in_child(Lock._renew, self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -53,10 +56,8 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     held_back.__exit__()
-    for reference in tuple(_called):
-        method = reference()
-        if method is not None:
-            method()
+    for thing, renew in tuple(_renewals.items()):
+        renew(thing)
 
 
 if hasattr(os, "register_at_fork"):
