@@ -13,6 +13,11 @@ from .support.log import Log
 T = TypeVar("T")
 
 
+def blocks_event_loop() -> bool:
+    """Whether whoever calls this holds up an event loop in this thread."""
+    return asyncio._get_running_loop() is not None  # `get_running_loop` raises where there is none, which takes time
+
+
 class LoopThread:
     """An event loop in a daemon thread."""
 

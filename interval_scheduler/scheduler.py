@@ -17,6 +17,7 @@ from .model.task import Task
 from .protocol.operation import Operation, drive
 from .support import forks
 from .support.signals import stop_signals
+from .support.warning import warn_caller
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -66,8 +67,11 @@ class Scheduler(BaseScheduler):
             InvalidOptions: naming every wrong field, and what is allowed.
         """
         super().__init__(options, logger, runtime=runtime, **fields)
+        from .loop_thread import blocks_event_loop
         from .transport.blocking import BlockingTransport
 
+        self._blocks_event_loop = blocks_event_loop
+        self._warned = False
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: LoopThread | None = None
         self._joining = forks.Lock()
@@ -92,6 +96,7 @@ class Scheduler(BaseScheduler):
             return  # the thread of the loop has ended in its middle: whoever waited for it would wait for ever
         if self._loop is not None:
             self._engine.refuse_to_wait_for_itself()
+        self._notice_event_loop()
         with self._closing:
             if self._closed:
                 return
@@ -161,6 +166,7 @@ class Scheduler(BaseScheduler):
         In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
         have without this method.
         """
+        self._notice_event_loop()
         signalled = threading.Event()
 
         def stop() -> None:
@@ -211,6 +217,7 @@ class Scheduler(BaseScheduler):
             AssignFailed: an instance could not be reached; assigning all of them again is safe.
         """
         self._require_accepting()
+        self._notice_event_loop()
         operation = self._operations.assign_tasks(tasks)
         with self._transport.stream() as begin:
             return drive(operation, self._transport.execute, begin)
@@ -421,9 +428,21 @@ class Scheduler(BaseScheduler):
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
+        self._notice_event_loop()
         return drive(operation, self._transport.execute)
 
+    def _notice_event_loop(self) -> None:
+        """Warns once of a call that holds up an event loop: nothing else there goes on meanwhile."""
+        if self._blocks_event_loop() and not self._warned:
+            self._warned = True
+            warn_caller(
+                "a method of Scheduler was called on an event loop, and nothing else runs there until it returns: use "
+                "AsyncScheduler, or call it by asyncio.to_thread(). Other such calls are not warned of.",
+                RuntimeWarning,
+            )
+
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        self._notice_event_loop()
         if self._loop is None:
             from .loop_thread import LoopThread  # imported here: importing asyncio takes longer than all of ours
 

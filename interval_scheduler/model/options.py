@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 from ..support.text import repr_of, short_repr, type_with_article
+from ..support.warning import warn_caller
 from .errors import InvalidOptions
 from .instances import DEFAULT_URL, Instance, named_instance, parse_instance
 
@@ -38,7 +37,6 @@ ENVIRONMENT: Mapping[str, str] = {
 
 ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
 """
-_PACKAGE = __name__.partition(".")[0]
 _PREFIX = "INTERVAL_SCHEDULER_"
 _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
@@ -315,16 +313,6 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _level_of_caller() -> int:
-    """The stacklevel by which a warning of the calling function names the first frame outside of this package."""
-    level = 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
-        level += 1
-        frame = frame.f_back
-    return level
-
-
 def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
     if isinstance(value, timedelta) and not whole:
@@ -360,9 +348,8 @@ def _instances(given: object, label: str, problems: list[str]) -> list[Instance]
         for instance, entry in zip(instances, given, strict=False)
     )
     if len(instances) > 1 and not problems and unnamed:
-        warnings.warn(
+        warn_caller(
             "instances without a name are named by their address: give each one a 'name', "
-            "so that it can move to another address",
-            stacklevel=_level_of_caller(),
+            "so that it can move to another address"
         )
     return instances
