@@ -18,6 +18,7 @@ from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .model.times import grace_seconds
 from .protocol.operation import Operation, drive_async
+from .support.forks import held_back
 from .support.signals import forget_previous, keep_previous
 from .support.threads import in_thread
 
@@ -84,6 +85,10 @@ class AsyncScheduler(BaseScheduler):
         super().__init__(options, logger, runtime=runtime, **fields)
         _import_asyncio()
         _mark_as_coroutine_function(AsyncScheduler.assign_task)
+        self._use_no_loop_yet()
+
+    def _use_no_loop_yet(self) -> None:
+        """Makes what belongs to an event loop: to that on which it is used first."""
         from .transport.aio import AsyncTransport
         from .transport.batching import Batcher
 
@@ -93,6 +98,10 @@ class AsyncScheduler(BaseScheduler):
         self._joining = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._stopped = asyncio.Event()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._use_no_loop_yet()
 
     async def __aenter__(self) -> AsyncScheduler:
         return self
@@ -406,8 +415,8 @@ class AsyncScheduler(BaseScheduler):
         return await self._audit(True, progress)
 
     async def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .protocol.audit import audit
-
+        with held_back:
+            from .protocol.audit import audit
         await self._operations()
         assert self._engine.layout is not None
         return await self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -17,7 +16,9 @@ from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .model.times import grace_seconds
 from .protocol.operation import Operation, drive
+from .support import forks
 from .support.signals import stop_signals
+from .support.warning import warn_caller
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -67,12 +68,15 @@ class Scheduler(BaseScheduler):
             InvalidOptions: naming every wrong field, and what is allowed.
         """
         super().__init__(options, logger, runtime=runtime, **fields)
+        from .loop_thread import blocks_event_loop
         from .transport.blocking import BlockingTransport
 
+        self._blocks_event_loop = blocks_event_loop
+        self._warned = False
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: LoopThread | None = None
-        self._joining = threading.Lock()
-        self._closing = threading.Lock()
+        self._joining = forks.Lock()
+        self._closing = forks.Lock()
         self._stopped = threading.Event()
 
     def __enter__(self) -> Scheduler:
@@ -93,11 +97,11 @@ class Scheduler(BaseScheduler):
             return  # the thread of the loop has ended in its middle: whoever waited for it would wait for ever
         if self._loop is not None:
             self._engine.refuse_to_wait_for_itself()
+        self._notice_event_loop()
         with self._closing:
             if self._closed:
                 return
             self._accepting = False
-            self._notice_fork()
             if self._loop is not None:
                 self._loop.run(self._engine.close())
                 self._loop.close()
@@ -137,7 +141,6 @@ class Scheduler(BaseScheduler):
             PartitionUnavailable: where the master instance cannot be reached.
             TopologyMismatch: where the options do not fit the namespace.
         """
-        self._notice_fork()
         if self.executing_tasks:
             raise AlreadyExecuting
         self._connected()
@@ -156,7 +159,6 @@ class Scheduler(BaseScheduler):
             SchedulerError: inside a handler, which would wait for itself.
         """
         seconds = grace_seconds(grace, "stop_task_execute")
-        self._notice_fork()
         self._engine.refuse_to_wait_for_itself()
         if self._loop is not None:
             self._on_loop(self._engine.stop_worker(seconds))
@@ -171,6 +173,7 @@ class Scheduler(BaseScheduler):
         Raises:
             InvalidTask: for a `grace` that is no duration, at once.
         """
+        self._notice_event_loop()
         seconds = grace_seconds(grace, "wait")
         signalled = threading.Event()
 
@@ -190,7 +193,6 @@ class Scheduler(BaseScheduler):
             if self._engine.worker is not None:
                 self._engine.worker.slots.concurrency = value
 
-        self._notice_fork()
         if self._loop is not None:
             self._loop.call(change)
 
@@ -223,6 +225,7 @@ class Scheduler(BaseScheduler):
             AssignFailed: an instance could not be reached; assigning all of them again is safe.
         """
         self._require_accepting()
+        self._notice_event_loop()
         operation = self._operations.assign_tasks(tasks)
         with self._transport.stream() as begin:
             return drive(operation, self._transport.execute, begin)
@@ -373,8 +376,8 @@ class Scheduler(BaseScheduler):
         return self._audit(True, progress)
 
     def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .protocol.audit import audit
-
+        with forks.held_back:
+            from .protocol.audit import audit
         self._connected()
         assert self._engine.layout is not None
         return self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
@@ -437,17 +440,28 @@ class Scheduler(BaseScheduler):
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
+        self._notice_event_loop()
         return drive(operation, self._transport.execute)
 
+    def _notice_event_loop(self) -> None:
+        """Warns once of a call that holds up an event loop: nothing else there goes on meanwhile."""
+        if self._blocks_event_loop() and not self._warned:
+            self._warned = True
+            warn_caller(
+                "a method of Scheduler was called on an event loop, and nothing else runs there until it returns: use "
+                "AsyncScheduler, or call it by asyncio.to_thread(). Other such calls are not warned of.",
+                RuntimeWarning,
+            )
+
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        self._notice_fork()
+        self._notice_event_loop()
         if self._loop is None:
             from .loop_thread import LoopThread  # imported here: importing asyncio takes longer than all of ours
 
             self._loop = LoopThread(self._engine.log)
         return self._loop.run(coroutine)
 
-    def _notice_fork(self) -> None:
-        if self._loop is not None and self._loop.pid != os.getpid():
-            self._loop = None
-            self._engine.forked()
+    def _forked(self) -> None:
+        self._loop = None
+        self._stopped = threading.Event()
+        super()._forked()

@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..protocol.commands import Command
+from ..support.forks import held_back
 from ..support.threads import in_thread
 from .endpoint import Endpoint
-from .failures import connection_failed
+from .failures import connection_failed, raise_interruption
 from .resp import INFO, run_id
 
 T = TypeVar("T")
@@ -85,20 +86,24 @@ def connect(opener: Opener) -> Steps[Any]:
     except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
         raise
     except Exception as first:
+        raise_interruption(first)
         try:
             yield InThread(opener.endpoint.revive)
             return (yield from _attempt(opener))
         except PartitionUnavailable:
             raise
         except Exception as error:
+            raise_interruption(error)
             raise connection_failed(opener.endpoint.name, error, sent=False) from first
 
 
 def _attempt(opener: Opener) -> Steps[Any]:
     if opener.pool is None:
         yield InThread(opener.endpoint.open)
-        opener.pool = opener.new_pool()
-    connection = opener.pool.make_connection()
+    with held_back:  # redis-py imports some of its modules only now
+        if opener.pool is None:
+            opener.pool = opener.new_pool()
+        connection = opener.pool.make_connection()
     generation = opener.generation.current
     yield connection.connect
     try:

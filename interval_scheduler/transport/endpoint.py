@@ -7,13 +7,13 @@ RESP2, no decoding.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Any, Protocol
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..model.instances import Instance
 from ..protocol.commands import Command, Reply
+from ..support.forks import Lock, held_back
 
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
@@ -21,7 +21,7 @@ ANSWER_SECONDS = 5.0
 """Longest time to an answer. Scripts take milliseconds, so a connection that is silent for longer is given up."""
 
 _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_memory_lock = threading.Lock()
+_memory_lock = Lock()
 
 
 class LossDetector(Protocol):
@@ -74,8 +74,8 @@ class Endpoint:
         if self._server is not None:
             return
         if self._instance.kind == "embedded":
-            from .embedded import EmbeddedServer
-
+            with held_back:
+                from .embedded import EmbeddedServer
             server = EmbeddedServer(self._instance.settings["path"])
             server.start()
             self._server = server
@@ -137,9 +137,10 @@ class Endpoint:
 
     def pubsub(self) -> Any:
         """A listening connection of redis-py, on a pool of its own."""
-        import redis.asyncio
+        with held_back:
+            import redis.asyncio
 
-        return redis.asyncio.Redis(connection_pool=self.connection_pool(asynchronous=True)).pubsub()
+            return redis.asyncio.Redis(connection_pool=self.connection_pool(asynchronous=True)).pubsub()
 
     def _sentinel_pool(self, module: Any, settings: dict[str, Any], given: dict[str, Any]) -> Any:
         import redis.asyncio.sentinel
@@ -177,7 +178,8 @@ def _sentinels(pool: Any) -> list[Any]:
 def _memory_server(name: str) -> Any:
     """The fake server of a name: shared in this process while somebody holds it, then forgotten."""
     try:
-        import fakeredis
+        with held_back:
+            import fakeredis
     except ImportError as error:
         raise InvalidOptions(
             ["storage.instances: memory:// needs fakeredis: pip install 'interval-scheduler[memory]'"]

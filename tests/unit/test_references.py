@@ -52,6 +52,8 @@ BULKHEADS = """
     crontabula#17: the end of the calendar
     django-structlog#76, hatchet#1711: context variables of another run
     cpython#120810: errors that cannot be pickled
+    celery#3682: the exception of a signal handler was swallowed
+    sentry-python#6148: a child that was forked during a first call
 """
 VALUES = """
     pendulum#382: durations that plain ones cannot calculate with
