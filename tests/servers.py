@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -71,9 +72,16 @@ def _die_with_parent() -> None:
 class RedisServer:
     """One server with a data folder of its own. `options` are redis.conf settings, such as ``appendonly="yes"``."""
 
-    def __init__(self, binary: Binary, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        binary: Binary,
+        options: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is added to that of this process."""
         self.binary = binary
         self.options = dict(options or {})
+        self.environment = {**os.environ, **(environment or {})}
         self.folder = tempfile.mkdtemp(prefix="interval-scheduler-test-")
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +124,11 @@ class RedisServer:
         for name, value in settings.items():
             args += [f"--{name}", value]
         self._process = subprocess.Popen(
-            args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
+            args,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+            preexec_fn=_die_with_parent,
         )
 
     def _ended(self) -> bool:

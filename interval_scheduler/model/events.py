@@ -23,6 +23,7 @@ EVENTS = {
     "task-dead": "a run failed and became a dead letter; called with an Event (id, attempt, error text, exception)",
     "lease-lost": "a run lost its lease, or its task was removed; called with an Event (id, fencing_token)",
     "data-loss": "an instance came back without acknowledged writes; called with an Event (instance, partitions)",
+    "clock-jump": "the clock of an instance jumped; called with an Event (instance, seconds, direction, new_server)",
     "error": "something failed and will be tried again; called with an Event (error as an exception, where)",
 }
 """Every event: when it happens, and what its callbacks are called with."""

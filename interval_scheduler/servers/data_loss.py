@@ -59,6 +59,10 @@ class LossDetector:
         self._run_ids[instance] = run_id
         return self._handshake(instance) if self._handshaken.get(instance) != run_id else None
 
+    def run_id(self, instance: str) -> str:
+        """Which start of the server the last new connection led to; "" where that is not known."""
+        return self._run_ids.get(instance, "")
+
     def handshakes(self) -> list[Command]:
         """What must be sent to connected servers, because there was no handshake since their start."""
         found = [

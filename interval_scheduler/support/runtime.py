@@ -9,10 +9,15 @@ from __future__ import annotations
 import binascii
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+_CLOCK_OF_SUSPENSION: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+"""The clock that goes on while the machine is suspended, where `time.monotonic` does not: on Linux and macOS."""
+if sys.platform == "darwin":
+    _CLOCK_OF_SUSPENSION = time.CLOCK_MONOTONIC
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -33,6 +38,11 @@ class Runtime:
     def monotonic(self) -> float:
         """Seconds that never step, for waits and deadlines."""
         return time.monotonic()
+
+    def suspended(self) -> float:
+        """For how many seconds this machine was suspended so far, which `monotonic` leaves out on some platforms."""
+        clock = _CLOCK_OF_SUSPENSION
+        return 0.0 if clock is None else time.clock_gettime(clock) - time.monotonic()
 
     def time(self) -> float:
         """Unix seconds by the clock of this machine."""

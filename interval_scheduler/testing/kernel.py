@@ -169,6 +169,9 @@ class Process(Runtime):
     def monotonic(self) -> float:
         return self.kernel.now
 
+    def suspended(self) -> float:
+        return 0.0
+
     def time(self) -> float:
         return self.kernel.start + self.kernel.now + self.clock
 

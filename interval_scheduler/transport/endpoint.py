@@ -30,6 +30,9 @@ class LossDetector(Protocol):
     def connect(self, instance: str, run_id: str) -> Command | None:
         """A new connection leads to this start of the server. Returns what must be sent on it first, if anything."""
 
+    def run_id(self, instance: str) -> str:
+        """Which start of the server the last new connection led to; "" where that is not known."""
+
     def take_handshake(self, command: Command, reply: Reply) -> None:
         """Takes the reply to that."""
 

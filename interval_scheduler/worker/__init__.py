@@ -14,5 +14,6 @@ The way of a task:
 6. `claims` forgets the run, and `run_events` tells what became of it.
 
 Beside them: `roster` knows the other workers, and who wakes first for which partition; `server_clock` estimates the
-clock of an instance; `timer` and `backoff` say when to wake and when to try again; `host` answers what handlers ask.
+clock of an instance, and `clock_watch` tells where it jumps; `timer` and `backoff` say when to wake and when to try
+again; `host` answers what handlers ask.
 """

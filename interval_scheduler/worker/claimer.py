@@ -11,6 +11,7 @@ from ..protocol.commands import Command, Reply
 from ..support.cancellation import is_cancelled
 from .backoff import Backoff
 from .claims import Claims
+from .clock_watch import ClockWatch
 from .context import Context
 from .due_times import NEVER, DueTimes
 from .roster import Roster
@@ -43,6 +44,7 @@ class Claimer:
         self.before_rest: Callable[[], None] | None = None
         """Called whenever there is nothing to claim for now."""
         self._context = context
+        self._clock = ClockWatch(instance, context)
         self._partitions = {partition.number: partition for partition in context.layout.of_instance(instance)}
         self._roster = roster
         self._slots = slots
@@ -138,7 +140,7 @@ class Claimer:
         [reply] = await self._execute([calls.look(partitions, self._runtime.script_now(), forgets=True)], "claim")
         look = calls.read_look(reply)
         now = self._runtime.monotonic()
-        self.server.learn(look.now_us, sent, now)
+        self._learn_time(look.now_us, sent, now)
         # Often enough to know of every lease before it lapses. Spread, so that workers that started
         # together do not look together for ever.
         pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))
@@ -154,6 +156,10 @@ class Claimer:
             if refusal:
                 details = {"instance": self.instance, "partition": number, "reason": refusal.decode()}
                 self._context.log.write("error", "a partition cannot be used", **details)
+
+    def _learn_time(self, server_us: int, left: float, received: float) -> None:
+        self.server.learn(server_us, left, received)
+        self._clock.learn(server_us, left, received)
 
     def _now_ms(self) -> float:
         """The time by the clock of the server, as far as it is known."""
@@ -260,7 +266,7 @@ class Claimer:
             return PartitionUnavailable(self.instance, f"partition {number} is not there", refused=True)
         count = claimed.count
         now_ms = claimed.now_us // 1000
-        self.server.learn(claimed.now_us, sent, received)
+        self._learn_time(claimed.now_us, sent, received)
         self._times.learn(number, claimed.due, claimed.lapse)
         if count < limit and self._times.lapsed(number, now_ms):
             self._times.block(number)
