@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..support.log import Log
-from ..support.text import repr_of, short_repr, type_with_article
+from ..support.text import is_of, repr_of, short_repr, type_with_article
 from .errors import InvalidOptions
 
 EVENTS = {
@@ -73,6 +73,6 @@ class Events:
             try:
                 callback(*args)
             except BaseException as error:  # SystemExit too: a callback must not end the worker that calls it
-                if isinstance(error, KeyboardInterrupt):
+                if is_of(error, KeyboardInterrupt):
                     raise
                 self._log.write("error", "an event callback failed", event_name=event, error=short_repr(error, 500))

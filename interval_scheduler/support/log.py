@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from .forks import held_back
-from .text import short_repr
+from .text import is_of, short_repr, type_name
 
 
 class Log:
@@ -40,11 +40,12 @@ class Log:
             else:
                 method(_text(message, fields))
         except BaseException as error:  # the logger, or the repr of a field, may raise anything
-            if isinstance(error, KeyboardInterrupt):
+            # An exception of the application that is shown may raise it too, and then nobody pressed a key.
+            if is_of(error, KeyboardInterrupt) and "exc_info" not in fields:
                 raise
             # There is no other place to report it, and a handler of that logger may raise too.
-            with contextlib.suppress(Exception):
-                logging.getLogger("interval_scheduler").debug("the logger failed: %s", type(error).__name__)
+            with contextlib.suppress(BaseException):
+                logging.getLogger("interval_scheduler").debug("the logger failed: %s", type_name(error))
 
 
 def _default_logger() -> Any:

@@ -10,9 +10,23 @@ def short_repr(value: object, longest: int = 80) -> str:
     """The repr of a value, cut to `longest` characters. A repr that fails is replaced by the type."""
     try:
         text = str.__str__(repr(value))
-    except Exception:  # an int of thousands of digits, a repr of the application that raises
-        return f"<{type(value).__name__} without a repr>"
+    except BaseException:  # an int of thousands of digits, a repr of the application that raises anything
+        return f"<{type_name(value)} without a repr>"
     return text if len(text) <= longest else f"{text[: longest - 3]}…"
+
+
+_NAME_OF_TYPE = type.__dict__["__name__"]
+
+
+def type_name(value: object) -> str:
+    """The name of the type of a value, also where a metaclass of the application tells another one, or raises."""
+    name: str = _NAME_OF_TYPE.__get__(type(value))
+    return name
+
+
+def is_of(value: object, *types: type) -> bool:
+    """`isinstance` by what a value is: some say by a ``__class__`` of their own what they are, or raise there."""
+    return issubclass(type(value), types)
 
 
 def error_text(error: BaseException, longest: int = 2000) -> str:
@@ -21,16 +35,16 @@ def error_text(error: BaseException, longest: int = 2000) -> str:
     An error of the application may do anything when it is asked for its message.
     """
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type_name(error)}: {error}"
     except BaseException:  # its __str__ or __format__ may raise anything
-        text = type(error).__name__
+        text = type_name(error)
     return valid_text(text, longest)
 
 
 def valid_text(text: str, longest: int = 2000) -> str:
     """A text without what UTF-8 cannot carry, cut to `longest` characters."""
-    # By the methods of str itself: `text` may be of a subclass, whose own may do anything.
-    return str.encode(text, "utf-8", "replace").decode()[:longest]
+    # By the methods of str itself: `text` may be of a subclass, whose own may do anything. It may be of megabytes, too.
+    return str.encode(str.__getitem__(text, slice(longest)), "utf-8", "replace").decode()
 
 
 def repr_of(owner: object, *parts: str) -> str:
@@ -41,5 +55,5 @@ def repr_of(owner: object, *parts: str) -> str:
 
 def type_with_article(value: object) -> str:
     """The type of a value for a sentence: "an int", "a dict"."""
-    name = type(value).__name__
+    name = type_name(value)
     return f"{'an' if name[:1] in tuple('aeiouAEIOU') else 'a'} {name}"

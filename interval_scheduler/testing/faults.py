@@ -12,6 +12,7 @@ from .servers import SimulatedServer
 
 SERVER_FAULTS = ("down", "down-losing-writes", "clock-step", "script-flush", "hang-up", "unreachable")
 PROCESS_FAULTS = ("crash", "stall", "deploy")
+HANDLER_FAULTS = ("hostile-handler",)
 MESSAGE_FAULTS = ("lost-hint", "doubled-hint", "late-hint")
 LOSS_SECONDS = 1.0
 """Writes that `appendfsync everysec` may lose."""
@@ -38,6 +39,9 @@ class FaultPlan(Weather):
         chance = self._random
         self.calm = chance.random() < 0.1
         """No faults at all: then everything must also be prompt."""
+        # By a generator of its own, so that seeds stay what they were before there was this fault.
+        self.hostile = not self.calm and random.Random(f"hostile-{kernel.seed}").random() < 0.5
+        """Whether there are hostile handlers."""
         kinds = [*SERVER_FAULTS, *PROCESS_FAULTS]
         rate = 0.0 if self.calm else chance.choice([0.0, 0.001, 0.004, 0.015])
         self._fates = {fate: rate * chance.random() for fate in FATES if chance.random() < 0.7}

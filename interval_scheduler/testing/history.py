@@ -67,6 +67,8 @@ class Run:
     server: str = ""
     server_ms: int | None = None
     """The clock of its server at the start; None where it is the clock of the run's times."""
+    follows: str = ""
+    """What has to follow a hostile deed (see `hostility`); empty where the handler did none."""
 
     @property
     def started_ms(self) -> float:
@@ -114,6 +116,16 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Jump:
+    """A worker told of a jump of a server's clock, by the event "clock-jump". `seconds` is negative for one back."""
+
+    process: str
+    server: str
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Remaining:
     """What is left of a task at the end: which version, and for how many seconds it has been waiting though due."""
 
@@ -150,6 +162,10 @@ class Report:
     token: int
     is_last: bool
     next_due: int | None
+    retries: int = 0
+    """The attempts so far, where the occurrence is repeated."""
+    is_dead: bool = False
+    """Whether the occurrence became a dead letter."""
 
 
 @dataclass
@@ -166,6 +182,7 @@ class History:
     losses: list[LossWindow] = field(default_factory=list)
     steps: list[ClockStep] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    jumps: list[Jump] = field(default_factory=list)
     remaining: dict[str, Remaining] = field(default_factory=dict)
     server_log: list[Claim | Report | LossWindow] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -18,6 +18,11 @@ late       `_late`                  where nothing goes wrong, every run starts w
 other      `_tokens`                the tokens of a task grow from run to run
 other      `_off_grid`              a run is due at an assigned time, or on its task's grid
 other      `_unwanted`              no run starts after its task was removed (and the lease of a claim before that)
+other      `_untold`                a jump of a server's clock is told once by each worker that could see it, and no
+                                    other one is
+other      `_unlike`                after a hostile deed follows what is documented
+other      `_unfilled`              a worker that is given enough to do runs as many tasks at once as it has slots, and
+                                    never more
 other      `_unnoticed`             lost writes are told by "data-loss", and nothing else is
 other      `_given`                 servers: the tokens of a partition grow from claim to claim
 other      `_accepted`              servers: reports of stale runs are refused, and a run ends once
@@ -38,7 +43,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 
-from .history import ASSIGN, REMOVALS, Call, Claim, History, LossWindow, Report, Run
+from .history import ASSIGN, REMOVALS, Call, Claim, ClockStep, History, Jump, LossWindow, Report, Run
+from .hostility import ENDS, GIVES_UP
 from .occurrences import Occurrence, occurrences
 
 KINDS = ("lost", "early", "duplicated", "late", "other")
@@ -51,6 +57,8 @@ _NOTICED_SECONDS = 15.0
 """By then, a producer that was told of lost writes has reported them, if it still lives."""
 _STEP_SECONDS = 15.0
 """So long after a server's clock went back, a run may still seem early: it was claimed before."""
+_SEEN_SECONDS = 30.0
+"""So long a jump is seen, whatever messages and pauses of a worker were around it."""
 _STAND_IN_SECONDS = 0.2
 """What a full worker leaves is taken by others within that time."""
 
@@ -79,6 +87,12 @@ class Terms:
     prompt: float | None = None
     """By how much a run may start late where nothing is in its way. None: something always may be."""
     concurrency: int = 1
+    retries: int = 0
+    """How often a hostile task is repeated before it is a dead letter."""
+    filled: float = inf
+    """From then on there was enough to do for all slots of `crew`."""
+    crew: tuple[str, ...] = ()
+    """The worker processes that live at the end."""
     notice: bool | None = None
     """Whether "data-loss" must be told. None: for each loss that somebody can notice."""
     false_alarms: bool = False
@@ -148,6 +162,9 @@ class Judge:
             found.other += self._off_grid(calls, runs)
             found.other += self._unwanted(calls, runs)
         found.other += self._unnoticed()
+        found.other += self._untold()
+        found.other += self._unlike()
+        found.other += self._unfilled()
         found.other += self._history.failures
         found.other += self._given()
         ended = _Ended(self._history)
@@ -349,6 +366,83 @@ class Judge:
             and call.end <= loss.until
             and self._history.died_at(call.process) > loss.until + _NOTICED_SECONDS
         )
+
+    # -- clocks ------------------------------------------------------------------------------------------------------
+
+    def _untold(self) -> Iterator[str]:
+        told: dict[tuple[str, str], list[Jump]] = defaultdict(list)
+        for jump in self._history.jumps:
+            told[jump.process, jump.server].append(jump)
+            if not self._stepped_before(jump):
+                yield f"at {jump.at:.3f}: {jump.process} told that {jump.server} jumped by {jump.seconds:.3f} s"
+        for (process, server), jumps in told.items():
+            steps = [step for step in self._history.steps if step.server == server]
+            if len(jumps) > len(steps):
+                yield f"{process} told of {len(jumps)} jumps of {server}, whose clock jumped {len(steps)} times"
+        for step in self._history.steps:
+            for process in self._witnesses(step):
+                if not any(jump.at >= step.at for jump in told[process, step.server]):
+                    yield f"{process} did not tell that the clock of {step.server} jumped by {step.seconds} s"
+
+    def _stepped_before(self, jump: Jump) -> bool:
+        """Whether a clock jumped so before: once, or some times one after another and nobody looked between them."""
+        before = [step.seconds for step in self._history.steps if step.server == jump.server and step.at <= jump.at]
+        sums = (sum(before[first:last]) for last in range(len(before) + 1) for first in range(last))
+        return any(abs(seconds - jump.seconds) <= _SEEN_SECONDS / 2 and seconds * jump.seconds > 0 for seconds in sums)
+
+    def _witnesses(self, step: ClockStep) -> set[str]:
+        """The workers that must have seen a jump: they knew the server's clock before, and live for long enough.
+
+        A jump that is shorter than the messages around it may be hidden by them, and a further one may undo it.
+        """
+        others = [other for other in self._history.steps if other.server == step.server and other is not step]
+        if abs(step.seconds) < _SEEN_SECONDS:
+            return set()
+        last = max((other.at for other in others if other.at <= step.at), default=-inf)
+        if any(other.at > step.at for other in others):
+            return set()
+        return {
+            run.process
+            for run in self._history.runs
+            if run.server == step.server
+            and last <= run.start - self._terms.lease
+            and run.start < step.at
+            and self._history.died_at(run.process) > step.at + _NOTICED_SECONDS + _SERVED_SECONDS
+        }
+
+    # -- hostile handlers --------------------------------------------------------------------------------------------
+
+    def _unlike(self) -> Iterator[str]:
+        reports = {(entry.id, entry.token): entry for entry in self._history.server_log if isinstance(entry, Report)}
+        for run in self._history.runs:
+            report = reports.get((run.id, run.token))
+            if not run.follows or report is None or len(self._calls[run.id]) != 1:
+                continue  # what is assigned again meanwhile wins over what a run did
+            if run.follows == ENDS:
+                expected = 0, False
+            elif run.follows == GIVES_UP or run.attempt > self._terms.retries:
+                expected = 0, True
+            else:
+                expected = run.attempt, False
+            if (report.retries, report.is_dead) != expected:
+                yield f"{_name(run)} {run.follows} in attempt {run.attempt}, and what followed was {report}"
+
+    def _unfilled(self) -> Iterator[str]:
+        if self._terms.filled == inf:
+            return
+        most: dict[str, int] = defaultdict(int)
+        live: dict[str, int] = defaultdict(int)
+        changes = [(run.end, -1, run.process) for run in self._history.runs if run.end is not None]
+        changes += [(run.start, 1, run.process) for run in self._history.runs]
+        for time, change, process in sorted(changes):
+            live[process] += change
+            if live[process] > self._terms.concurrency:
+                yield f"at {time:.3f}: {process} ran {live[process]} tasks on {self._terms.concurrency} slots"
+            if time >= self._terms.filled:
+                most[process] = max(most[process], live[process])
+        for process in self._terms.crew:
+            if most[process] < self._terms.concurrency:
+                yield f"{process} never ran more than {most[process]} of {self._terms.concurrency} tasks at once"
 
     # -- what servers did --------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from ..async_scheduler import AsyncScheduler
@@ -22,7 +23,8 @@ from ..protocol.commands import Command, Reply
 from ..protocol.operation import drive
 from ..worker.run import current_execution
 from .faults import LOSS_SECONDS, FaultPlan, Happening
-from .history import Call, ClockStep, History, Notice, Remaining, Run, Stop
+from .history import Call, ClockStep, History, Jump, Notice, Remaining, Run, Stop
+from .hostility import DEEDS, ENDS, Deed, HostileLogger
 from .judge import Judge, Terms
 from .kernel import Kernel, Process
 from .network import Network
@@ -35,6 +37,8 @@ _SETTLED_BY = 72.0
 """By then, everything that was due has been run, whatever went wrong before `_FAULTS_UNTIL`."""
 
 
+_FILLED_AT = 58.0
+"""When all slots of all workers are needed, where there are hostile handlers."""
 _RETRY = Retry(max_retries=2, backoff=0.2)
 
 
@@ -49,9 +53,11 @@ class Job(Task):
     work: float = 0.0
     fail: int = 0
     retry: Retry = _RETRY
+    deed: str = ""
 
     def serialize(self) -> Any:
-        return {"version": self.version, "work": self.work, "fail": self.fail}
+        payload = {"version": self.version, "work": self.work, "fail": self.fail}
+        return {**payload, "deed": self.deed} if self.deed else payload
 
 
 class _Silence:
@@ -115,13 +121,20 @@ class Scenario:
 
     def _process(self, name: str) -> tuple[Process, AsyncScheduler]:
         process = Process(self.kernel, name, self.network.endpoint, clock=self.random.uniform(-0.5, 0.5))
-        scheduler = AsyncScheduler(self.options, _Silence(), runtime=process)
+        logger = HostileLogger() if self.plan.hostile else _Silence()
+        scheduler = AsyncScheduler(self.options, logger, runtime=process)
         scheduler.on("data-loss", self._reported)
+        scheduler.on("clock-jump", lambda event: self._jumped(process, event))
         self._schedulers.append(scheduler)
         return process, scheduler
 
     def _reported(self, event: Any) -> None:
         self.history.notices.append(Notice(event.details["instance"], self.kernel.now))
+
+    def _jumped(self, process: Process, event: Any) -> None:
+        details = event.details
+        seconds = details["seconds"] if details["direction"] == "forward" else -details["seconds"]
+        self.history.jumps.append(Jump(process.name, details["instance"], self.kernel.now, seconds))
 
     def _hire(self) -> None:
         self._hired += 1
@@ -131,9 +144,35 @@ class Scenario:
 
     async def _work(self, process: Process, scheduler: AsyncScheduler) -> None:
         await _until_connected(scheduler)
-        await scheduler.start_task_execute(lambda payload: self._handle(process, payload))
+        await scheduler.start_task_execute(lambda payload: self._call(process, payload))
 
-    async def _handle(self, process: Process, payload: dict[str, Any]) -> None:
+    def _call(self, process: Process, payload: dict[str, Any]) -> Any:
+        run = self._begin(process, payload)
+        if "deed" not in payload or run.attempt > payload["fail"]:
+            return self._handle(process, payload, run)
+        self.plan.injected["hostile-handler"] += 1
+        deed = DEEDS[payload["deed"]]
+        run.follows = deed.follows
+        if payload["work"]:
+            return self._do_later(process, payload["work"], run, deed, payload)
+        run.end, run.how = self.kernel.now, "done" if deed.follows == ENDS else "live"
+        return deed.do(payload)
+
+    async def _do_later(self, process: Process, work: float, run: Run, deed: Deed, payload: Any) -> Any:
+        try:
+            await asyncio.sleep(work)  # the work before the deed
+            run.how = "done" if deed.follows == ENDS else "live"
+            result = deed.do(payload)
+            return await result if hasattr(type(result), "__await__") else result
+        except asyncio.CancelledError:
+            if run.how == "live":
+                run.follows = ""  # it lost its lease before
+            raise
+        finally:
+            if process.alive:
+                run.end = self.kernel.now
+
+    def _begin(self, process: Process, payload: dict[str, Any]) -> Run:
         execution = current_execution()
         server = self._home(execution.partition)
         deadline = execution.lease_deadline.timestamp() - self.kernel.start - process.clock
@@ -151,6 +190,10 @@ class Scenario:
             server_ms=server.now_ms(),
         )
         self.history.runs.append(run)
+        return run
+
+    async def _handle(self, process: Process, payload: dict[str, Any], run: Run) -> None:
+        execution = current_execution()
         try:
             left = payload["work"]
             while left > 0:
@@ -204,6 +247,30 @@ class Scenario:
                 calls = [Call("clear", task_id, start=self.kernel.now) for task_id in known]
                 self.history.calls += calls
                 await self._do(calls[0], scheduler.clear_all_tasks(), recorded=True)
+
+    async def _sabotage(self, process: Process, scheduler: AsyncScheduler) -> None:
+        """Assigns tasks whose handlers are hostile. Nobody else touches them."""
+        await _until_connected(scheduler)
+        chance = process.random
+        deeds = chance.sample(sorted(DEEDS), len(DEEDS))
+        for number, deed in enumerate(deeds):
+            job = self._job(f"hostile-{number}", 1, process)
+            job.deed, job.fail, job.work = deed, chance.choice([1, 2, 5]), chance.choice([0.0, 0.0, 0.05])
+            job.reschedule_interval = chance.choice([None, None, None, 3.0])
+            await self._assign(scheduler, job)
+            await asyncio.sleep(chance.expovariate(3.0))  # until the next one
+            if self.kernel.now > _FAULTS_UNTIL:
+                return
+
+    async def _fill(self, scheduler: AsyncScheduler) -> None:
+        """Assigns more than all workers can run at once: each has to use all of its slots."""
+        await _until_connected(scheduler)
+        jobs = [Job(f"filling-{number}", None, None, work=2.0) for number in range(2 * self.workers * self.concurrency)]
+        calls = [Call("assign", job.id, job.version, self.kernel.now, process="filler") for job in jobs]
+        self.history.calls += calls
+        await scheduler.assign_tasks(jobs)
+        for call in calls:
+            call.outcome, call.end = "ok", self.kernel.now
 
     def _job(self, task_id: str, version: int, process: Process) -> Job:
         chance = process.random
@@ -307,9 +374,15 @@ class Scenario:
         for _ in range(self.workers):
             self._hire()
         producers = self.random.randint(1, 2)
+        alone = producers == 1 and not self.plan.hostile  # who clears, clears what others assigned too
         for number in range(producers):
             process, scheduler = self._process(f"producer-{number}")
-            process.spawn(self._produce(f"p{number}", process, scheduler, clears=producers == 1))
+            process.spawn(self._produce(f"p{number}", process, scheduler, clears=alone))
+        if self.plan.hostile:
+            process, scheduler = self._process("saboteur")
+            process.spawn(self._sabotage(process, scheduler))
+            process, scheduler = self._process("filler")
+            self.kernel.at(_FILLED_AT, None, process.spawn, self._fill(scheduler))
         for happening in self.plan.happenings:
             self.kernel.at(happening.time, None, self._happen, happening)
         self._supervise()
@@ -333,12 +406,16 @@ class Scenario:
             if process.ended_at is not None:
                 self.history.stops.append(Stop(process.name, process.ended_at))
         self.history.remaining = self._final()
+        filled = tuple(name for name, (process, _) in self.crew.items() if process.ended_at == self.kernel.now)
         terms = Terms(
             self.lease,
             lapses=None if self.plan.calm else (0.0, _SETTLED_BY),
             late_writes=True,
             prompt=self.plan.promptness,
             concurrency=self.concurrency,
+            retries=_RETRY.max_retries or 0,
+            filled=_FILLED_AT if self.plan.hostile else inf,
+            crew=filled if self.plan.hostile else (),
             # A handshake that names a former start of its server, and arrives late, raises one: seed 300192.
             false_alarms=True,
         )

@@ -6,7 +6,7 @@ servers: of real ones, a test sees what producers and handlers see.
 
 from __future__ import annotations
 
-from ..core.record import parse_header, split_record
+from ..core.record import RETRYING, parse_header, split_record
 from ..protocol import calls
 from ..protocol.commands import Partition, is_refused
 from .history import Claim, History, LossWindow, Report
@@ -57,7 +57,7 @@ class ServerLog:
 
     def _add_reports(self, server: SimulatedServer, entry: Executed) -> None:
         answers = calls.read_settle(_partition(server, entry), entry.reply).answers
-        for answer, (raw_id, held, new) in zip(answers, calls.settled_runs(entry.args), strict=True):
+        for answer, (raw_id, held, new, dead) in zip(answers, calls.settled_runs(entry.args), strict=True):
             if answer != calls.ACCEPTED:
                 continue
             following = parse_header(new) if new else None
@@ -69,6 +69,8 @@ class ServerLog:
                     parse_header(held).token,
                     following is None or following.state != "r",
                     None if following is None else following.grid,
+                    following.attempt if following is not None and following.state == RETRYING else 0,
+                    bool(dead),
                 )
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..model.errors import InvalidOptions
@@ -42,6 +42,12 @@ def is_coroutine_function(handler: Any) -> bool:
     return _is_any(handler, inspect.iscoroutinefunction)
 
 
+def is_awaitable(result: object) -> bool:
+    """Whether what a plain handler returned has to be awaited, as what some decorators return. Its type tells that: a
+    value may say anything of itself."""
+    return issubclass(type(result), Awaitable)
+
+
 def _is_any(handler: Any, *sorts: Callable[[Any], bool]) -> bool:
     """Whether a function, the function inside a partial, or the ``__call__`` of an object is of one of these sorts.
 
@@ -59,7 +65,7 @@ def on_loop(handler: Handler) -> Handler:
 
     async def call(payload: Any) -> None:
         result = handler(payload)
-        if inspect.isawaitable(result):
+        if result is not None and is_awaitable(result):
             await result
 
     return call

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from types import CoroutineType
 from typing import Any
 
-from .handlers import Handler
+from .handlers import Handler, is_awaitable
 from .run import Run, enter
 
 
@@ -41,8 +41,8 @@ class RunContexts:
         if self._decimal is not None:
             self._copy_decimal()
         result = self._handler(run.definition.payload)
-        if isinstance(result, Awaitable):
-            # The plain function returned a coroutine, as some decorators do. It is run to its end.
+        if result is not None and is_awaitable(result):
+            # It is run to its end.
             asyncio.run(_await(result))
 
     def start(self, run: Run) -> Steps | None:

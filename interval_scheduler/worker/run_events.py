@@ -7,7 +7,7 @@ from ..model.errors import HandlerVerdict
 from ..model.events import Event, Events
 from ..model.times import to_datetime
 from ..support.log import Log
-from ..support.text import error_text
+from ..support.text import error_text, is_of
 from .run import Run
 
 _UNTOLD = (End.RELEASED, End.UNREADABLE, End.UNCONFIRMED)
@@ -30,7 +30,7 @@ class RunEvents:
     def failure(self, run: Run, outcome: Outcome) -> None:
         """A handler failed."""
         # What a handler said on purpose needs no traceback.
-        trace = None if isinstance(outcome.exception, HandlerVerdict) else outcome.exception
+        trace = None if is_of(outcome.exception, HandlerVerdict) else outcome.exception
         attempt, retry = run.header.attempt + 1, run.definition.retry
         following = "retry" if retry.allows(attempt) else "dead letter"
         details = {"id": run.task_id, "attempt": attempt, "error": outcome.error, "next": following}

@@ -11,12 +11,12 @@ import contextlib
 import threading
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..core.settlement import End, Outcome
 from ..model.errors import GiveUp, Postpone, RetryAfter
 from ..model.times import YEAR_MS, parse_duration
-from ..support.text import error_text, valid_text
+from ..support.text import error_text, is_of, type_name, valid_text
 from .handlers import Handler, is_coroutine_function, on_loop
 from .run import Run
 from .run_context import RunContexts
@@ -266,24 +266,24 @@ def _is_too_late(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
 def _verdict(error: BaseException) -> Outcome:
     """The outcome of a run whose handler raised `error`.
 
-    A subclass of a verdict may have left out its ``__init__``, or have a ``__str__`` that raises: what cannot be asked
-    for is left out, and a pause that is none is that of the retry policy.
+    It may raise anything whatever it is asked for, even its class: what cannot be had is left out, and a pause that is
+    none is that of the retry policy.
     """
-    if isinstance(error, GiveUp):
+    if is_of(error, GiveUp):
         return Outcome(End.ABANDONED, _text(error), exception=error)
-    if isinstance(error, Postpone | RetryAfter):
+    if is_of(error, Postpone, RetryAfter):
         pause = _milliseconds(error)
-        if isinstance(error, Postpone) and pause is not None:
+        if is_of(error, Postpone) and pause is not None:
             return Outcome(End.RELEASED, delay=max(1, pause))
         return Outcome(End.FAILED, _text(error), exception=error, pause=pause)
     return Outcome(End.FAILED, error_text(error), exception=error)
 
 
-def _milliseconds(verdict: Postpone | RetryAfter) -> int | None:
+def _milliseconds(verdict: Any) -> int | None:
     """How long a verdict says to wait; None where it says nothing that can be meant."""
     try:
-        return parse_duration(verdict.seconds, type(verdict).__name__, "seconds", maximum_ms=YEAR_MS)
-    except Exception:  # it may be missing, or a property that raises
+        return parse_duration(verdict.seconds, type_name(verdict), "seconds", maximum_ms=YEAR_MS)
+    except BaseException:  # it may be missing, or a property that raises anything
         return None
 
 
@@ -292,7 +292,7 @@ def _text(verdict: BaseException) -> str:
     try:
         return valid_text(str(verdict))
     except BaseException:  # its __str__ may raise anything
-        return type(verdict).__name__
+        return type_name(verdict)
 
 
 def _timeout_text(run: Run) -> str:

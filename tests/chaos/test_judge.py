@@ -12,6 +12,7 @@ from interval_scheduler.testing.history import (
     Claim,
     ClockStep,
     History,
+    Jump,
     LossWindow,
     Notice,
     Remaining,
@@ -19,6 +20,7 @@ from interval_scheduler.testing.history import (
     Run,
     Stop,
 )
+from interval_scheduler.testing.hostility import ENDS, FAILS, GIVES_UP
 from interval_scheduler.testing.judge import Judge, Terms, Verdict
 
 T = 1_000_000.0
@@ -457,3 +459,79 @@ class TestServerLog:
 
     def test_a_script_that_fails(self) -> None:
         assert verdict(History(failures=["claim failed"]), EXACT).violations == ["other: claim failed"]
+
+
+class TestClocks:
+    def observed(self, *steps: tuple[float, float]) -> History:
+        observed = recurring()
+        for run in observed.runs:
+            run.server = "a"
+        observed.steps = [ClockStep("a", T + at, seconds) for at, seconds in steps]
+        return observed
+
+    def other(self, observed: History, *jumps: tuple[float, float]) -> list[str]:
+        observed.jumps = [Jump("1", "a", T + at, seconds) for at, seconds in jumps]
+        return [text for text in verdict(observed).other if "jump" in text]
+
+    def test_a_jump_has_to_be_told_by_who_knew_the_clock_before(self) -> None:
+        observed = self.observed((5.5, 30.0))
+        assert self.other(observed) == ["1 did not tell that the clock of a jumped by 30.0 s"]
+        assert self.other(observed, (6.0, 29.9)) == []
+        assert len(self.other(observed, (5.0, 30.0))) == 2, "before it jumped"
+
+    def test_who_came_later_or_died_or_could_not_tell_it_from_a_slow_message_need_not(self) -> None:
+        assert self.other(self.observed((0.5, 30.0))) == []
+        assert self.other(self.observed((5.5, 2.0))) == []
+        assert self.other(self.observed((5.5, 30.0), (6.0, -30.0))) == []
+        observed = self.observed((5.5, 30.0))
+        observed.stops = [Stop("1", T + 12)]
+        assert self.other(observed) == []
+
+    def test_what_was_no_jump_must_not_be_told(self) -> None:
+        assert len(self.other(self.observed(), (5.0, 3.0))) == 2
+        observed = self.observed((5.5, 2.0))
+        assert self.other(observed, (6.0, 2.1)) == []
+        assert len(self.other(observed, (6.0, -2.1))) == 1, "in the other direction"
+        assert len(self.other(observed, (6.0, 200.0))) == 1, "much longer"
+        assert len(self.other(observed, (6.0, 2.0), (7.0, 2.0))) == 1, "twice"
+
+
+class TestHostile:
+    def other(self, follows: str, attempt: int, retries: int, *, is_dead: bool) -> list[str]:
+        observed = recurring()
+        observed.runs[-1] = replace(observed.runs[-1], follows=follows, attempt=attempt)
+        token = observed.runs[-1].token
+        observed.server_log = [
+            Claim("a", b"p", T + 3, "once", token, 3000, 3000),
+            Report("a", T + 3.1, "once", token, True, None, retries, is_dead),
+        ]
+        return verdict(observed, replace(QUIET, retries=2)).other
+
+    def test_what_is_documented_follows(self) -> None:
+        assert self.other(ENDS, 1, 0, is_dead=False) == []
+        assert self.other(FAILS, 1, 1, is_dead=False) == []
+        assert self.other(FAILS, 2, 2, is_dead=False) == []
+        assert self.other(FAILS, 3, 0, is_dead=True) == []
+        assert self.other(GIVES_UP, 1, 0, is_dead=True) == []
+
+    def test_something_else_follows(self) -> None:
+        assert "fails in attempt 1, and what followed was" in self.other(FAILS, 1, 0, is_dead=False)[0]
+        assert self.other(FAILS, 1, 0, is_dead=True)
+        assert self.other(FAILS, 2, 1, is_dead=False), "it counts as no attempt"
+        assert self.other(FAILS, 3, 3, is_dead=False), "one attempt too many"
+        assert self.other(GIVES_UP, 1, 1, is_dead=False)
+        assert self.other(ENDS, 1, 1, is_dead=False)
+        assert self.other(ENDS, 1, 0, is_dead=True)
+
+    def test_every_slot_is_used_and_no_more(self) -> None:
+        def other(live: int, crew: tuple[str, ...] = ("1",)) -> list[str]:
+            observed = recurring()
+            for number in range(live):
+                observed.calls.append(assigned(f"filling-{number}", 12.0))
+                observed.runs.append(ran(f"filling-{number}", 12.0, 100 + number, 12.01, 14.0))
+            return verdict(observed, replace(QUIET, concurrency=4, filled=T + 12, crew=crew)).other
+
+        assert other(4) == []
+        assert other(3) == ["1 never ran more than 3 of 4 tasks at once"]
+        assert "1 ran 5 tasks on 4 slots" in other(5)[0]
+        assert other(4, ("1", "2")) == ["2 never ran more than 0 of 4 tasks at once"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 
-from interval_scheduler.testing.faults import PROCESS_FAULTS, SERVER_FAULTS
+from interval_scheduler.testing.faults import HANDLER_FAULTS, PROCESS_FAULTS, SERVER_FAULTS
 from interval_scheduler.testing.network import FATES
 from interval_scheduler.testing.scenario import simulate
 from interval_scheduler.testing.servers import Backend
@@ -20,7 +20,7 @@ def test_no_seed_violates_a_promise(backends: list[Backend]) -> None:
         assert report.violations == [], f"seed {seed}"
         assert report.runs > 0
         faults += report.faults
-    assert {*SERVER_FAULTS, *PROCESS_FAULTS, *FATES} <= faults.keys(), "no seed injects these"
+    assert {*SERVER_FAULTS, *PROCESS_FAULTS, *HANDLER_FAULTS, *FATES} <= faults.keys(), "no seed injects these"
 
 
 def test_a_seed_is_the_same_run_every_time(backends: list[Backend]) -> None:

@@ -171,7 +171,11 @@ def test_the_first_task_of_a_conditional_assignment_has_the_version_after_a_spac
 
 def test_the_runs_of_a_settle_can_be_read_again() -> None:
     sent = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in SAMPLES["settle"].command.args]
-    assert list(calls.settled_runs(sent)) == [(b"a", b"ra", b""), (b"b", b"rb", HEADER.encode()), (b"c", b"rc", b"")]
+    assert list(calls.settled_runs(sent)) == [
+        (b"a", b"ra", b"", b""),
+        (b"b", b"rb", HEADER.encode(), b""),
+        (b"c", b"rc", b"", b"dead"),
+    ]
 
 
 PARTITION_READERS = [name for name in SCRIPTS if declared(name, "ARGV")[0][:2] == ["epoch", "now"]]

@@ -163,13 +163,14 @@ def read_settle(partition: Partition, reply: Reply) -> Settled:
     return Settled(now_us, answers, changed)
 
 
-def settled_runs(args: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """The runs in the arguments of a `settle`, as a server got them: id, expected header, new header."""
+def settled_runs(args: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+    """The runs in the arguments of a `settle`, as a server got them: id, expected header, new header, dead letter."""
     at = 3
     while at < len(args):
         new = args[at + 2]
-        yield args[at], args[at + 1], new.removeprefix(_WITH_BODY)
-        at += 5 if new.startswith(_WITH_BODY) else 3
+        more = new.startswith(_WITH_BODY)
+        yield args[at], args[at + 1], new.removeprefix(_WITH_BODY), args[at + 4] if more else b""
+        at += 5 if more else 3
 
 
 def _ms(time: bytes) -> float | None:
