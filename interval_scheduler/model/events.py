@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..support.log import Log
-from ..support.text import is_of, repr_of, short_repr, type_with_article
+from ..support.signals import is_interrupt
+from ..support.text import repr_of, short_repr, type_with_article
 from .errors import InvalidOptions
 
 EVENTS = {
@@ -73,6 +74,11 @@ class Events:
             try:
                 callback(*args)
             except BaseException as error:  # SystemExit too: a callback must not end the worker that calls it
-                if is_of(error, KeyboardInterrupt):
+                # An exception of a handler that is looked at may raise it too, and then nobody pressed a key.
+                if is_interrupt(error) and not _carries_exception(args):
                     raise
                 self._log.write("error", "an event callback failed", event_name=event, error=short_repr(error, 500))
+
+
+def _carries_exception(args: tuple[object, ...]) -> bool:
+    return any(isinstance(arg, Event) and "exception" in arg.details for arg in args)

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from .forks import held_back
-from .text import is_of, short_repr, type_name
+from .signals import is_interrupt
+from .text import short_repr, type_name
 
 
 class Log:
@@ -41,7 +42,7 @@ class Log:
                 method(_text(message, fields))
         except BaseException as error:  # the logger, or the repr of a field, may raise anything
             # An exception of the application that is shown may raise it too, and then nobody pressed a key.
-            if is_of(error, KeyboardInterrupt) and "exc_info" not in fields:
+            if "exc_info" not in fields and is_interrupt(error):
                 raise
             # There is no other place to report it, and a handler of that logger may raise too.
             with contextlib.suppress(BaseException):

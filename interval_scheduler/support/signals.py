@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .text import is_of
+
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _previous: dict[signal.Signals, Any] = {}
 """How each signal was handled before a wait, while there is one."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error may be the Ctrl-C of a user, which comes in the main thread only."""
+    return is_of(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ GIVES_UP = "gives up"
 """The run failed and is a dead letter at once."""
 ENDS = "ends well"
 
-_HUGE = 3_000_000
+_HUGE = 300_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from interval_scheduler import Retry
+from interval_scheduler.testing.hostility import DEEDS, ENDS, GIVES_UP
 from interval_scheduler.transport.endpoint import ANSWER_SECONDS
+from tests.chaos.journal import Observed
 from tests.chaos.stage import ALWAYS, Child, Stage, admin
 from tests.proxy import Direction
+from tests.tasks import Job
 from tests.waiting import comes_true
 
 NOBODY = 1
@@ -36,6 +40,8 @@ class Fault:
     proxied: ClassVar[bool] = False
     replicated: ClassVar[bool] = False
     server_options: ClassVar[Mapping[str, str]] = ALWAYS
+    fills: ClassVar[bool] = False
+    """Whether there is enough to do for all slots of all workers after `heal`."""
 
     def limit(self, lease: float) -> float:
         """The longest recovery in seconds, with a second of slack for measuring: lease + 1 after a death, else 2."""
@@ -53,6 +59,10 @@ class Fault:
 
     def heal(self, stage: Stage) -> None:
         """Makes everything as before."""
+
+    def violations(self, observed: Observed, dead: Collection[str]) -> list[str]:
+        """What is wrong besides, when all is over; `dead` are the ids of dead letters."""
+        return []
 
 
 class WorkerKilled(Fault):
@@ -430,6 +440,54 @@ def _backup(stage: Stage) -> Path:
     return stage.folder / "backup"
 
 
+class HostileHandlers(Fault):
+    """Tasks whose handlers do anything at all, each deed of `testing.hostility` several times, among healthy ones.
+
+    rails#55775, celery#6990, sentry#20100: they took the worker along. Afterwards all slots are still there.
+    """
+
+    name = "hostile handlers"
+    serves = True
+    fills = True
+    _filling = 0.3
+
+    def inject(self, stage: Stage) -> None:
+        jobs = [
+            Job(f"hostile-{number}-{name}", payload=_payload(0.0, name), retry=Retry(_HOSTILE_RETRIES, 0.05))
+            for number in range(2)
+            for name in DEEDS
+        ]
+        stage.random.shuffle(jobs)
+        with stage.scheduler() as scheduler:
+            scheduler.start_task_accept()
+            scheduler.assign_tasks(jobs)
+
+    def heal(self, stage: Stage) -> None:
+        count = 2 * len(stage.workers) * stage.options["concurrency"]
+        with stage.scheduler() as scheduler:
+            scheduler.start_task_accept()
+            scheduler.assign_tasks(Job(f"filling-{n}", payload=_payload(self._filling)) for n in range(count))
+
+    def violations(self, observed: Observed, dead: Collection[str]) -> list[str]:
+        found = []
+        for number in range(2):
+            for name, deed in DEEDS.items():
+                task_id = f"hostile-{number}-{name}"
+                runs = [run for run in observed.runs if run.id == task_id]
+                expected = {ENDS: (1, False), GIVES_UP: (1, True)}.get(deed.follows, (1 + _HOSTILE_RETRIES, True))
+                if (len(runs), task_id in dead) != expected:
+                    end = "is a dead letter" if task_id in dead else "is no dead letter"
+                    found.append(f"hostile: {task_id} {deed.follows}, ran {len(runs)} times and {end}")
+        return found
+
+
+_HOSTILE_RETRIES = 1
+
+
+def _payload(work: float, deed: str = "") -> dict[str, Any]:
+    return {"version": 1, "work": work, **({"deed": deed} if deed else {})}
+
+
 FAULTS: tuple[type[Fault], ...] = (
     WorkerKilled,
     WorkersKilled,
@@ -451,4 +509,5 @@ FAULTS: tuple[type[Fault], ...] = (
     TailLost,
     BackupRestored,
     Emptied,
+    HostileHandlers,
 )

@@ -53,11 +53,13 @@ class Result:
     repeated: int
     """Runs that did not come to their end, and runs beyond the first of an occurrence."""
     seconds: float
+    more: list[str]
+    """What only this fault asks for, and was not so."""
 
     @property
     def violations(self) -> list[str]:
         """Every promise that was broken."""
-        found = list(self.verdict.violations)
+        found = [*self.verdict.violations, *self.more]
         if self.unexplained_per_second > BUSY_COMMANDS:
             found.append(f"busy: {self.unexplained_per_second:.0f} commands/s per worker without work")
         if self.cpu > BUSY_CPU:
@@ -90,7 +92,8 @@ def run_fault(
             left = _finish(stage, scheduler, terms, healed)
             stage.expect_workers()
             observed = stage.read()
-            observed.remaining = {letter.id: Remaining(inf, dead=True) for letter in scheduler.dead_tasks()}
+            dead = {letter.id for letter in scheduler.dead_tasks()}
+            observed.remaining = {task_id: Remaining(inf, dead=True) for task_id in dead}
         explained = _explained(observed, terms.disturbed, terms.cutoff or 0)
         return Result(
             fault.name,
@@ -102,6 +105,7 @@ def run_fault(
             sum(call.outcome != "ok" for call in observed.calls),
             len(observed.runs) - len({(run.id, run.due) for run in observed.runs if run.how == "done"}),
             time.monotonic() - began,
+            fault.violations(observed, dead),
         )
 
 
@@ -139,6 +143,7 @@ def _strike(fault: Fault, stage: Stage) -> tuple[_Measure, Terms, float]:
     injected = time.time()
     fault.inject(stage)
     _repeat(fault, stage)
+    healing = time.time()
     fault.heal(stage)
     healed = time.time()
     time.sleep(AFTER_SECONDS)  # the length of a phase
@@ -157,6 +162,9 @@ def _strike(fault: Fault, stage: Stage) -> tuple[_Measure, Terms, float]:
         served=injected if fault.serves else healed,
         recovery=fault.limit(stage.lease),
         notice=fault.loses or fault.reports,
+        concurrency=stage.options["concurrency"],
+        filled=healing if fault.fills else inf,
+        crew=tuple(str(child.pid) for child in stage.workers) if fault.fills else (),
     )
     return measure, terms, healed
 

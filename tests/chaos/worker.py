@@ -2,7 +2,7 @@
 
 Its handler notes the start and the end of every run, and does what the payload asks for. Payload keys: ``version``;
 ``work``: seconds of work; ``do``: "work" (default), "fail" (on the first attempt), or "block" (keeps the interpreter
-busy instead of waiting).
+busy instead of waiting); ``deed``: what a hostile handler does (`testing.hostility`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from interval_scheduler import Event, Scheduler, current_execution
+from interval_scheduler.testing.hostility import DEEDS, ENDS, Deed
 from tests.chaos.journal import Journal
 
 SLICE_SECONDS = 0.05
 """Work is done in slices, between which a run looks at its lease."""
+_NO_DEED = Deed(lambda _payload: None, ENDS)
 EVENTS = ("lease-lost", "data-loss", "task-dead")
 
 
@@ -34,13 +36,18 @@ class Handlers:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def plain(self, payload: Any) -> None:
+    def plain(self, payload: Any) -> Any:
+        deed = DEEDS.get(payload.get("deed"))
         for seconds in self._steps(payload):
             time.sleep(seconds)  # the work
+        return None if deed is None else deed.do(payload)
 
-    async def coroutine(self, payload: Any) -> None:
+    async def coroutine(self, payload: Any) -> Any:
+        deed = DEEDS.get(payload.get("deed"))
         for seconds in self._steps(payload):
             await asyncio.sleep(seconds)  # the work
+        result: Any = None if deed is None else deed.do(payload)
+        return await result if hasattr(type(result), "__await__") else result
 
     def _steps(self, payload: Any) -> Iterator[float]:
         """Notes start and end around the work; yields the seconds to wait next."""
@@ -71,7 +78,7 @@ class Handlers:
             if what == "fail" and execution.attempt == 1:
                 how = "failed"
                 raise AskedToFail
-            how = "done"
+            how = "done" if DEEDS.get(payload.get("deed"), _NO_DEED).follows == ENDS else "failed"
         finally:
             self._journal.write("end", **key, end=time.time(), lease=lease, how=how)
 
@@ -80,6 +87,7 @@ def listen(scheduler: Scheduler, journal: Journal) -> None:
     """Notes what the scheduler tells about losses."""
 
     def note(event: Event) -> None:
+        # Also of what hostile handlers raised: whatever the text of that raises is contained.
         details = {name: str(value) for name, value in event.details.items()}
         journal.write("event", name=event.name, pid=os.getpid(), at=time.time(), details=details)
 

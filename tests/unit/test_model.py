@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -28,11 +29,12 @@ from interval_scheduler.model.errors import (
     TopologyMismatch,
     UnsuitableServer,
 )
-from interval_scheduler.model.events import EVENTS, Events
+from interval_scheduler.model.events import EVENTS, Event, Events
 from interval_scheduler.model.instances import parse_instance
 from interval_scheduler.model.locks import AsyncLock, Lock, check_name, new_holder
 from interval_scheduler.model.options import StorageOptions, check_logger, load_options
 from interval_scheduler.support.log import Log
+from interval_scheduler.testing.hostility import Anonymous, Faceless, Secretive, Speechless
 
 
 class TestInstances:
@@ -189,6 +191,27 @@ class TestEvents:
         events.on("online", interrupted)
         with pytest.raises(KeyboardInterrupt):
             events.emit("online")
+
+    def test_what_an_exception_of_a_handler_does_to_a_callback_is_no_interrupt(self) -> None:
+        """A callback that puts such an exception into words would have ended the event loop of the worker."""
+        logger = Lines()
+        events = Events(Log(logger))
+        events.on("task-dead", lambda event: str(event.details["exception"]) and repr(event.details["exception"]))
+        for error in (Speechless(), Secretive(), Anonymous(), Faceless()):
+            events.emit("task-dead", Event("task-dead", {"id": "a", "error": "", "exception": error}))
+        assert logger.lines
+
+    def test_an_interrupt_in_another_thread_is_none(self) -> None:
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        logger = Lines()
+        events = Events(Log(logger))
+        events.on("online", interrupted)
+        thread = threading.Thread(target=events.emit, args=("online",))
+        thread.start()
+        thread.join()
+        assert "KeyboardInterrupt" in logger.lines[0]
 
     def test_who_listens_to_nothing_is_told(self) -> None:
         events = Events(Log())

@@ -33,7 +33,8 @@ from interval_scheduler.core.definition import Definition
 from interval_scheduler.core.record import Header
 from interval_scheduler.model.instances import parse_instance
 from interval_scheduler.protocol.commands import Partition
-from interval_scheduler.support.text import LONGEST_REPR, short_repr
+from interval_scheduler.support.text import LONGEST_REPR, error_text, is_of, short_repr, type_name, valid_text
+from interval_scheduler.testing.hostility import Anonymous, Faceless, Secretive, Speechless, Text
 from interval_scheduler.worker.run import Run
 
 LONG = "x" * 1000
@@ -201,3 +202,14 @@ def test_whatever_a_value_is_it_becomes_a_short_text() -> None:
     assert len(short_repr(LONG, 30)) < 30
     assert short_repr(10**5000) == "<int without a repr>"
     assert LONGEST_REPR < 200
+
+
+def test_whatever_a_value_does_it_has_a_text() -> None:
+    assert short_repr(Speechless()) == "<Speechless without a repr>"
+    for error in (Speechless("x"), Secretive("x"), Anonymous("x"), Faceless("x")):
+        assert error_text(error) in (type_name(error), f"{type_name(error)}: x")
+        assert is_of(error, BaseException)
+        assert not is_of(error, ValueError, KeyError)
+    assert type_name(Anonymous()) == "Anonymous"
+    text = valid_text(Text("ab\ud800" * 1000), 5)
+    assert (text, type(text)) == ("ab?ab", str)
