@@ -29,6 +29,7 @@ Checks every Redis instance before tasks depend on it:
   persistence  data is kept on disk
   memory       there is room for more tasks
   clock        against this machine and the other instances
+  zones        time-zone data here and of the workers
   rights       each one that the user needs (see docs/acl.md)
   name         it is the server that the namespace knows by this name
   topology     the options fit the namespace

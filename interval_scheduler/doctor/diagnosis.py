@@ -15,6 +15,7 @@ from .connection import Connection, is_unknown, lacks_right
 from .namespace import Mark, name_findings, read_mark, topology_findings
 from .rights import right_findings
 from .trial import Trial, trial_namespace
+from .zones import live_workers, zone_findings
 
 
 def diagnose(
@@ -108,6 +109,10 @@ class _Diagnosis:
             mark = read_mark(connection, namespace)
             if isinstance(mark, Mark):
                 self._marks[name] = mark
+            if name == self._options.master.name:
+                ahead = clock[0] if clock is not None else 0.0
+                workers = live_workers(connection, namespace, (self._runtime.time() + ahead) * 1000)
+                found += zone_findings(name, self._runtime.zone_data(), workers)
             found += name_findings(mark, name, namespace)
             if any(finding.level == "error" and finding.check in ("rights", "role", "version") for finding in found):
                 message = "they were not tried, because they would fail"

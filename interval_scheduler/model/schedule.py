@@ -71,7 +71,8 @@ class Cron:
         return cron
 
     def _set(self, expression: str, tz: str) -> None:
-        zone_of(tz)
+        if tz != "UTC":  # which needs no data
+            zone_of(tz)
         plan_of(expression)
         object.__setattr__(self, "expression", expression)
         object.__setattr__(self, "tz", tz)

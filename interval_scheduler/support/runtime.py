@@ -44,6 +44,12 @@ class Runtime:
         clock = _CLOCK_OF_SUSPENSION
         return 0.0 if clock is None else time.clock_gettime(clock) - time.monotonic()
 
+    def zone_data(self) -> str:
+        """The version of the time-zone data of this machine (see `support.zones`)."""
+        from .zones import zone_data  # it is needed once per worker
+
+        return zone_data()
+
     def time(self) -> float:
         """Unix seconds by the clock of this machine."""
         return time.time()

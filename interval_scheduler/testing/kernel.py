@@ -172,6 +172,9 @@ class Process(Runtime):
     def suspended(self) -> float:
         return 0.0
 
+    def zone_data(self) -> str:
+        return ""
+
     def time(self) -> float:
         return self.kernel.start + self.kernel.now + self.clock
 

@@ -17,6 +17,7 @@ from .run_events import RunEvents
 from .runners import CANCELLED, make_runner
 from .settler import Settler
 from .slots import Slots
+from .zone_watch import ZoneWatch
 
 _RELEASE_DELAY_MS = 2000
 """How long a task that this worker cannot handle waits for one that can."""
@@ -26,11 +27,19 @@ class Claims:
     """All runs of a worker, from the claim until somebody has accepted or refused their end."""
 
     def __init__(
-        self, context: Context, slots: Slots, handler: Handler, host: Host, *, confirmed_by_hand: bool
+        self,
+        context: Context,
+        slots: Slots,
+        handler: Handler,
+        host: Host,
+        zones: ZoneWatch | None = None,
+        *,
+        confirmed_by_hand: bool,
     ) -> None:
         self._context = context
         self._slots = slots
         self._host = host
+        self._zones = zones
         self._confirmed_by_hand = confirmed_by_hand
         self._runs: set[Run] = set()
         self.tell = RunEvents(context.events, context.log)
@@ -90,6 +99,8 @@ class Claims:
             decision = decide_claim(name, header, definition, now_ms)
         except Exception as error:  # whatever is wrong with one record, the others of its claim go on
             self.tell.unreadable(task_id, error)
+            if self._zones is not None:
+                self._zones.unreadable(error)
             name = task_id.decode("utf-8", "backslashreplace")
             definition, decision = UNREADABLE, _put_back(header)
         run = Run(

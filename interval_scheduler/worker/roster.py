@@ -15,6 +15,7 @@ from ..protocol import calls
 from ..protocol.commands import Reply
 from ..support.cancellation import is_cancelled
 from .context import Context
+from .zone_watch import ZoneWatch
 
 BEAT_SECONDS = 3.0
 """Time between beats: rare enough to cost nothing, often enough that a dead worker is replaced within `TTL_MS`."""
@@ -32,10 +33,11 @@ OTHERS_SECONDS = 1.0
 class Roster:
     """This worker's view of all live workers of the namespace."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, zones: ZoneWatch | None = None) -> None:
         self.on_change: Callable[[], None] | None = None
         """Called on the loop whenever the ranks may have changed."""
         self._context = context
+        self._zones = zones
         self._worker = context.worker_id
         self._master = context.layout.master
         self._namespace = context.layout.namespace
@@ -109,5 +111,7 @@ class Roster:
         if tuple(members) != self._members:
             self._members = tuple(members)
             self._ranks.clear()
+            if self._zones is not None:
+                self._zones.compare(members)
             if self.on_change is not None:
                 self.on_change()

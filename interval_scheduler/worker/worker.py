@@ -31,6 +31,7 @@ from .roster import Roster
 from .run import calling_run
 from .settler import Settler
 from .slots import Slots
+from .zone_watch import ZoneWatch, with_version
 
 Confirm = Literal["auto", "manual"]
 _SETTLE_SECONDS = 5.0
@@ -55,7 +56,8 @@ class Worker:
         check_handler(handler)
         if confirm not in ("auto", "manual"):
             raise InvalidOptions([f"confirm is {confirm!r}: use 'auto' or 'manual'"])
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{runtime.random_id()}"
+        zone_data = runtime.zone_data()
+        self.id = with_version(f"{socket.gethostname()}-{os.getpid()}-{runtime.random_id()}", zone_data)
         self._transport = AsyncTransport(endpoints)
         self._lease_transport = BlockingTransport(endpoints, options.lease_ms / 1000 / 6)
         detector = endpoints[layout.master].loss_detector
@@ -67,8 +69,9 @@ class Worker:
         self.slots = slots = Slots(options.concurrency)
         self._keepers: dict[str, LeaseKeeper] = {}
         host = WorkerHost(context, self._keepers, confirmed_by_hand=by_hand)
-        self._claims = claims = Claims(context, slots, handler, host, confirmed_by_hand=by_hand)
-        self._roster = Roster(context)
+        zones = ZoneWatch(zone_data, log)
+        self._claims = claims = Claims(context, slots, handler, host, zones, confirmed_by_hand=by_hand)
+        self._roster = Roster(context, zones)
         self._claimers: dict[str, Claimer] = {}
         for name in layout.instances:
             claimer = self._claimers[name] = Claimer(name, context, self._roster, slots, claims)

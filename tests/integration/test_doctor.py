@@ -36,7 +36,7 @@ def test_a_healthy_server_is_left_as_it_was(server: RedisServer, admin: Any) -> 
     assert not_ok(findings) == []
     assert {finding.check for finding in findings} == {
         *("reachable", "version", "role", "eviction", "persistence", "memory"),
-        *("rights", "scripts", "hints", "clock", "topology"),
+        *("rights", "scripts", "hints", "clock", "topology", "zones"),
     }
     assert "is new" in next(finding.message for finding in findings if finding.check == "topology")
     assert admin.keys() == []
