@@ -256,7 +256,7 @@ class Scenario:
         for number, deed in enumerate(deeds):
             job = self._job(f"hostile-{number}", 1, process)
             job.deed, job.fail, job.work = deed, chance.choice([1, 2, 5]), chance.choice([0.0, 0.0, 0.05])
-            job.reschedule_interval = chance.choice([None, None, None, 3.0])
+            job.reschedule_interval = chance.choice([None] * 9 + [12.0])
             await self._assign(scheduler, job)
             await asyncio.sleep(chance.expovariate(3.0))  # until the next one
             if self.kernel.now > _FAULTS_UNTIL:

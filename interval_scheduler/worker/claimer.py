@@ -141,6 +141,7 @@ class Claimer:
         look = calls.read_look(reply)
         now = self._runtime.monotonic()
         self._learn_time(look.now_us, sent, now)
+        self._clock.note_server(now)
         # Often enough to know of every lease before it lapses. Spread, so that workers that started
         # together do not look together for ever.
         pause = self._runtime.routine(min(self._context.options.check_tasks_every_seconds, self._lease_ms / 2000))

@@ -78,14 +78,18 @@ class ClockWatch:
         if left == self._left:
             return  # not the first answer of this round trip
         self._left = left
+        seconds = self._jumps.learn(server_us, left, received)
+        if seconds:
+            self.note_server(received)
+            self._tell(seconds, is_new=received - self._changed < NEW_SERVER_SECONDS)
+
+    def note_server(self, now: float) -> None:
+        """Looks which server answers, now and then. A jump soon after a change of servers is told as such."""
         detector = self._context.loss_detector
         run_id = "" if detector is None else detector.run_id(self._instance)
         if run_id != self._run_id:
-            self._changed = received if self._run_id else -inf
+            self._changed = now if self._run_id else -inf
             self._run_id = run_id
-        seconds = self._jumps.learn(server_us, left, received)
-        if seconds:
-            self._tell(seconds, is_new=received - self._changed < NEW_SERVER_SECONDS)
 
     def _tell(self, seconds: float, *, is_new: bool) -> None:
         direction = "forward" if seconds > 0 else "back"
