@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from interval_scheduler.testing.faults import HANDLER_FAULTS, PROCESS_FAULTS, SERVER_FAULTS
 from interval_scheduler.testing.network import FATES
 from interval_scheduler.testing.scenario import simulate
 from interval_scheduler.testing.servers import Backend
 
 
+@pytest.mark.timeout(300)  # it computes all the time: on a machine in demand it takes its share
 def test_no_seed_violates_a_promise(backends: list[Backend]) -> None:
     faults: Counter[str] = Counter()
     for seed in range(50):
