@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..model.instances import Instance
+from ..model.tls import TLS_OPTIONS
 from ..protocol.commands import Command, Reply
 
 CONNECT_SECONDS = 2.0
@@ -132,7 +133,7 @@ class Endpoint:
             kind = module.UnixDomainSocketConnection
         else:
             settings["socket_keepalive"] = True
-            kind = module.SSLConnection if tls in (True, "true", "True", "1", 1) else module.Connection
+            kind = module.SSLConnection if tls else module.Connection
         return module.ConnectionPool(connection_class=kind, **settings)
 
     def pubsub(self) -> Any:
@@ -153,7 +154,11 @@ class Endpoint:
             if name in given
         }
         timeouts = {"socket_timeout": CONNECT_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
-        manager = sentinel.Sentinel(hosts, sentinel_kwargs={**login, **timeouts})
+        of_tls = {name: given.pop(name) for name in TLS_OPTIONS & given.keys()}
+        tls = {"ssl": True, **of_tls} if given.pop("sentinel_ssl", False) else {}
+        if given.get("ssl"):
+            given |= of_tls
+        manager = sentinel.Sentinel(hosts, sentinel_kwargs={**login, **timeouts, **tls})
         return sentinel.SentinelConnectionPool(service, manager, **settings, **given)
 
 
