@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .model.errors import TaskChanged as TaskChanged
     from .model.errors import TopologyMismatch as TopologyMismatch
     from .model.errors import UnsuitableServer as UnsuitableServer
+    from .model.errors import UnusableInstance as UnusableInstance
     from .model.events import Event as Event
     from .model.locks import AsyncLock as AsyncLock
     from .model.locks import Lock as Lock
@@ -73,6 +74,7 @@ _HOMES = {
         "TaskChanged",
         "TopologyMismatch",
         "UnsuitableServer",
+        "UnusableInstance",
     ),
     "model.locks": ("AsyncLock", "Lock"),
     "model.events": ("Event",),

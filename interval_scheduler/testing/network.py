@@ -14,9 +14,11 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ..model.errors import PartitionUnavailable
 from ..servers.data_loss import LossDetector
 from ..servers.inspection import Inspection
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
+from ..transport.failures import connection_failed
 from .kernel import Process, ProcessCrashed
 from .servers import SimulatedServer
 
@@ -80,6 +82,9 @@ class SimulatedEndpoint:
     def open(self) -> None: ...
 
     def revive(self) -> None: ...
+
+    def failure(self, error: BaseException) -> PartitionUnavailable:
+        return connection_failed(self.name, error, sent=False, connecting=True)
 
     def close(self) -> None: ...
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from ..model.errors import PartitionUnavailable
+from ..model.errors import PartitionUnavailable, UnusableInstance
+from .remedies import REPEATED, causes, reason, remedy
 
 
-def connection_failed(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:
-    """A connection failed, before or after commands were `sent`."""
-    failure = PartitionUnavailable(instance, str(error) or type(error).__name__, unknown_outcome=sent)
-    failure.__cause__ = error
-    return failure
+def connection_failed(
+    instance: str, error: BaseException, *, sent: bool, connecting: bool = False, fix: str = ""
+) -> PartitionUnavailable:
+    """A connection failed, before or after commands were `sent`. `connecting`: it has never worked.
+
+    `fix` is what a closer look says to correct, where the error does not.
+    """
+    if isinstance(error, PartitionUnavailable):
+        return error
+    fix = fix or remedy(error, connecting=connecting)
+    if fix:
+        return _with_cause(UnusableInstance(instance, reason(error), fix, unknown_outcome=sent), error)
+    return _with_cause(PartitionUnavailable(instance, reason(error), unknown_outcome=sent), error)
 
 
 def transport_closed(instance: str, *, sent: bool) -> PartitionUnavailable:
@@ -19,6 +28,14 @@ def transport_closed(instance: str, *, sent: bool) -> PartitionUnavailable:
 
 def command_refused(instance: str, error: Exception) -> PartitionUnavailable:
     """The server answered a command with an error. Scripts check before they write, so nothing was written."""
-    failure = PartitionUnavailable(instance, str(error), refused=True)
-    failure.__cause__ = error
+    fix = remedy(error, connecting=False)
+    if fix:
+        return _with_cause(UnusableInstance(instance, reason(error), fix, refused=True), error)
+    return _with_cause(PartitionUnavailable(instance, reason(error), refused=True), error)
+
+
+def _with_cause(failure: PartitionUnavailable, error: BaseException) -> PartitionUnavailable:
+    # What repeats a command, and with it a password, does not go on to tracebacks.
+    if not any(REPEATED in str(one) for one in causes(error)):
+        failure.__cause__ = error
     return failure
