@@ -67,11 +67,11 @@ class Monitor:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # a lost connection, or whatever else: it is tried again
-                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error)))
+                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error, patient=True)))
             try:
                 await listener.disconnect()
             except Exception as error:  # it was given up already, and the next one is a new one
-                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error)))
+                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error, patient=True)))
             # It is tried again less and less often, and not by all processes at once.
             await asyncio.sleep(min(pause, self._reconnect) * self._runtime.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)

@@ -76,6 +76,7 @@ class SimulatedEndpoint:
         self.name = name
         self.loss_detector: LossDetector | None = None
         self.inspection: Inspection | None = None
+        self.has_worked = False
         self._network = network
         self._process = process
 
@@ -83,7 +84,7 @@ class SimulatedEndpoint:
 
     def revive(self) -> None: ...
 
-    def failure(self, error: BaseException) -> PartitionUnavailable:
+    def failure(self, error: BaseException, *, patient: bool = False) -> PartitionUnavailable:
         return connection_failed(self.name, error, sent=False, connecting=True)
 
     def close(self) -> None: ...

@@ -111,6 +111,7 @@ def _attempt(opener: Opener) -> Steps[Any]:
     except BaseException:
         yield partial(opener.give_up, connection)
         raise
+    opener.endpoint.has_worked = True
     opened = opener.take_over(connection, server_run_id, generation)
     if handshake is not None:
         try:

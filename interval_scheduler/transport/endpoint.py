@@ -70,6 +70,8 @@ class Endpoint:
         self.inspection: Inspection | None = None
         self._instance = instance
         self._server: Any = None
+        self.has_worked = False
+        """Whether a connection was ever opened."""
         self._looked = ("", 0.0)
         """What the last closer look found, and until when that holds."""
 
@@ -99,10 +101,12 @@ class Endpoint:
             except EmbeddedServerError as error:
                 raise PartitionUnavailable(self.name, str(error)) from error
 
-    def failure(self, error: BaseException) -> PartitionUnavailable:
-        """The error for a connection that could not be opened: an outage, or something to correct. May block a while.
+    def failure(self, error: BaseException, *, patient: bool = False) -> PartitionUnavailable:
+        """The error for a connection that could not be opened: an outage, or something to correct.
 
-        It looks closer where the server was reached and then hung up or kept silent, at most every few seconds.
+        Where the server was reached and then hung up or kept silent, it looks closer, at most every few seconds. That
+        may block for a second, in which a lease can be lost. So once a connection has worked, only who is `patient`
+        looks, and others are told what was found.
         """
         from .probe import may_be_tls, sentinel_remedy, tls_remedy  # loads ssl, which a plain connection does not need
 
@@ -116,6 +120,8 @@ class Endpoint:
         if look is not None:
             fix, until = self._looked
             if time.monotonic() > until:
+                fix = ""
+            if time.monotonic() > until and (patient or not self.has_worked):
                 fix = look()
                 self._looked = fix, time.monotonic() + _LOOK_SECONDS
         return connection_failed(self.name, error, sent=False, connecting=True, fix=fix)

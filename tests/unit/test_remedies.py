@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import redis
 from redis._parsers import BaseParser
 
 from interval_scheduler import PartitionUnavailable, UnusableInstance
+from interval_scheduler.model.instances import parse_instance
+from interval_scheduler.transport.endpoint import Endpoint
 from interval_scheduler.transport.failures import command_refused, connection_failed
 from interval_scheduler.transport.remedies import remedy
 
@@ -106,3 +109,22 @@ def test_what_a_server_repeats_of_a_command_is_not_shown() -> None:
         assert "SECRET" not in f"{failure} {failure!r} {failure.reason}"
         assert failure.__cause__ is None
         assert "unknown command 'AUTH'" in failure.reason
+
+
+def test_once_a_connection_has_worked_only_the_patient_look_closer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes up to a second, in which a worker could lose its leases."""
+    looks: list[Mapping[str, Any]] = []
+
+    def look(settings: Mapping[str, Any]) -> str:
+        looks.append(settings)
+        return "use rediss://"
+
+    monkeypatch.setattr("interval_scheduler.transport.probe.tls_remedy", look)
+    endpoint = Endpoint(parse_instance("redis://host"))
+    endpoint.has_worked = True
+    assert type(endpoint.failure(ConnectionResetError())) is PartitionUnavailable
+    assert type(endpoint.failure(ConnectionRefusedError(), patient=True)) is PartitionUnavailable
+    assert not looks
+    assert isinstance(endpoint.failure(ConnectionResetError(), patient=True), UnusableInstance)
+    assert isinstance(endpoint.failure(ConnectionResetError()), UnusableInstance), "what was found holds for a while"
+    assert len(looks) == 1
