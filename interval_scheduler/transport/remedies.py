@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 _LOGIN = "correct the username and the password of this instance (:password@host if there is no username)"
-_RIGHTS = "give the user the rights that docs/acl.md lists"
+_RIGHTS = "give the user the rights that docs/acl.md lists (for a database other than 0 also +select)"
 _REFUSALS = [
     (r"without any password configured|no password is set", "leave the password out, or set one on the server"),
     (r"Authentication required|NOAUTH", "give the username and the password of this instance"),
