@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .model.errors import SchedulerClosed as SchedulerClosed
     from .model.errors import SchedulerError as SchedulerError
     from .model.errors import TaskChanged as TaskChanged
+    from .model.errors import TaskDefinitionWarning as TaskDefinitionWarning
     from .model.errors import TopologyMismatch as TopologyMismatch
     from .model.errors import UnsuitableServer as UnsuitableServer
     from .model.errors import UnusableInstance as UnusableInstance
@@ -72,6 +73,7 @@ _HOMES = {
         "SchedulerClosed",
         "SchedulerError",
         "TaskChanged",
+        "TaskDefinitionWarning",
         "TopologyMismatch",
         "UnsuitableServer",
         "UnusableInstance",

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired, SchedulerError
+from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
+from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired, SchedulerError
 from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
+from .model.times import grace_seconds
 from .protocol.operation import Operation, drive_async
+from .support.forks import held_back
 from .support.signals import forget_previous, keep_previous
 from .support.threads import in_thread
 
@@ -83,6 +85,10 @@ class AsyncScheduler(BaseScheduler):
         super().__init__(options, logger, runtime=runtime, **fields)
         _import_asyncio()
         _mark_as_coroutine_function(AsyncScheduler.assign_task)
+        self._use_no_loop_yet()
+
+    def _use_no_loop_yet(self) -> None:
+        """Makes what belongs to an event loop: to that on which it is used first."""
         from .transport.aio import AsyncTransport
         from .transport.batching import Batcher
 
@@ -92,6 +98,10 @@ class AsyncScheduler(BaseScheduler):
         self._joining = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._stopped = asyncio.Event()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._use_no_loop_yet()
 
     async def __aenter__(self) -> AsyncScheduler:
         return self
@@ -155,24 +165,31 @@ class AsyncScheduler(BaseScheduler):
         self._stopped.clear()
         await self._engine.start_worker(handler, confirm)
 
-    async def stop_task_execute(self, grace: float | None = None) -> None:
+    async def stop_task_execute(self, grace: float | timedelta | None = None) -> None:
         """Stops claiming, releases claimed tasks that have not started, and waits for running handlers.
 
-        It waits at most `grace` seconds; None waits without limit. A handler that still runs after `grace` keeps its
-        lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting goes on.
+        It waits at most `grace` (seconds or a timedelta); None waits without limit. A handler that still runs then
+        keeps its lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting
+        goes on.
 
         Raises:
+            InvalidTask: for a `grace` that is no duration. Nothing is stopped then.
             SchedulerError: inside a handler, which would wait for itself.
         """
-        await self._engine.stop_worker(grace)
+        seconds = grace_seconds(grace, "stop_task_execute")
+        await self._engine.stop_worker(seconds)
         self._stopped.set()
 
-    async def wait(self, grace: float | None = None) -> None:
+    async def wait(self, grace: float | timedelta | None = None) -> None:
         """Waits until `stop_task_execute`, SIGTERM or SIGINT. A signal stops executing, with `grace` seconds.
 
         In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
         have without this method.
+
+        Raises:
+            InvalidTask: for a `grace` that is no duration, at once.
         """
+        seconds = grace_seconds(grace, "wait")
         loop = asyncio.get_running_loop()
         signalled = False
 
@@ -199,7 +216,7 @@ class AsyncScheduler(BaseScheduler):
             if handled:
                 forget_previous()
         if signalled:
-            await self.stop_task_execute(grace)
+            await self.stop_task_execute(seconds)
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:
@@ -261,8 +278,12 @@ class AsyncScheduler(BaseScheduler):
         `max_retries` is how often a failed run is repeated: 0 never, None without limit. "Now" is the time of this
         machine. Everything else, and what is raised, is as with `assign_task`.
         """
-        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
-        await self.assign_task(task)
+        try:
+            task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
+            await self.assign_task(task)
+        except InvalidTask as error:
+            explain_post(error)
+            raise
         return task.id
 
     async def remove_task(self, task: Task | str) -> bool:
@@ -394,8 +415,8 @@ class AsyncScheduler(BaseScheduler):
         return await self._audit(True, progress)
 
     async def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .protocol.audit import audit
-
+        with held_back:
+            from .protocol.audit import audit
         await self._operations()
         assert self._engine.layout is not None
         return await self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .model.errors import InvalidTask, NotAcceptingTasks, SchedulerClosed
@@ -14,6 +15,7 @@ from .model.options import Options, check_logger, instance_names, load_options
 from .model.retry import Retry
 from .model.task import Task
 from .model.times import CENTURY_MS, YEAR_MS, parse_duration
+from .support.forks import call_in_child, held_back
 from .support.text import repr_of
 
 if TYPE_CHECKING:
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
     from .model.options import OptionFields, OptionsGiven
     from .support.runtime import Runtime
+
+
+_IMPORTED_BY_CALLS = (
+    *("redis.asyncio.sentinel", "redis.sentinel", "redis.backoff", "hashlib", "importlib.resources", "encodings.idna"),
+    *("zoneinfo", "cronsim", "decimal", ".loop_thread", ".transport.blocking", ".transport.batching"),
+)
+"""What the first calls would import, one at a time, while other threads may fork."""
 
 
 class BaseScheduler(ABC):
@@ -36,12 +45,21 @@ class BaseScheduler(ABC):
     ) -> None:
         """Checks the options. `Scheduler` and `AsyncScheduler` say what may be given."""
         # Imported here, so that importing the package stays quick: most modules come with the first scheduler.
-        from .engine import Engine
+        with held_back:
+            from .engine import Engine
+
+            for name in _IMPORTED_BY_CALLS:
+                import_module(name, __package__)
 
         check_logger(logger)
         self._engine = Engine(load_options(options, fields), logger, runtime)
         self._accepting = False
         self._closed = False
+        call_in_child(lambda scheduler: scheduler._forked(), self)
+
+    def _forked(self) -> None:
+        """Called in a forked child: nothing executes there until it starts that itself."""
+        self._engine.forked()
 
     def __repr__(self) -> str:
         options = self.options
@@ -139,6 +157,17 @@ def posted_task(
     return PostedTask(
         payload, os.urandom(16).hex() if task_id is None else task_id, due, Retry(max_retries=max_retries)
     )
+
+
+_POST_FIELDS = {"serialize()": "payload", "execute_on": "delay"}
+
+
+def explain_post(error: InvalidTask) -> None:
+    """Makes an error name the arguments of `post`, and not the task that is made of them."""
+    owner, field, rule, fix = error.args
+    if owner in (PostedTask.__name__, Retry.__name__):
+        error.field = _POST_FIELDS.get(field, field)
+        error.args = "post", error.field, rule, fix
 
 
 def token_for(task_id: object, fencing_token: int | None) -> int:

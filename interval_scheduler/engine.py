@@ -17,6 +17,7 @@ from .servers.data_loss import LossDetector
 from .servers.health import Health
 from .servers.inspection import Inspection
 from .servers.monitor import Monitor
+from .support.forks import held_back
 from .support.log import Log
 from .support.runtime import Runtime
 from .transport.aio import AsyncTransport
@@ -111,8 +112,8 @@ class Engine:
                 raise AlreadyExecuting
             assert self.layout is not None
             await self.watch()
-            # Who only assigns need not load it.
-            from .worker.worker import Worker
+            with held_back:
+                from .worker.worker import Worker  # imported here: who only assigns need not load it
 
             worker = Worker(
                 self.layout,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,11 +13,15 @@ from .support.log import Log
 T = TypeVar("T")
 
 
+def blocks_event_loop() -> bool:
+    """Whether whoever calls this holds up an event loop in this thread."""
+    return asyncio._get_running_loop() is not None  # `get_running_loop` raises where there is none, which takes time
+
+
 class LoopThread:
-    """An event loop in a daemon thread. `pid` is the process that has the thread: a forked child has only a copy."""
+    """An event loop in a daemon thread."""
 
     def __init__(self, log: Log) -> None:
-        self.pid = os.getpid()
         self._log = log
         self._loop = asyncio.new_event_loop()
         self._closing = False

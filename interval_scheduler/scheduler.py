@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -10,13 +9,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .base import BaseScheduler, lock_milliseconds, posted_task, token_for
-from .model.errors import AlreadyExecuting, LockNotAcquired
+from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
+from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired
 from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
+from .model.times import grace_seconds
 from .protocol.operation import Operation, drive
+from .support import forks
 from .support.signals import stop_signals
+from .support.warning import warn_caller
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -66,12 +68,15 @@ class Scheduler(BaseScheduler):
             InvalidOptions: naming every wrong field, and what is allowed.
         """
         super().__init__(options, logger, runtime=runtime, **fields)
+        from .loop_thread import blocks_event_loop
         from .transport.blocking import BlockingTransport
 
+        self._blocks_event_loop = blocks_event_loop
+        self._warned = False
         self._transport = BlockingTransport(self._engine.endpoints)
         self._loop: LoopThread | None = None
-        self._joining = threading.Lock()
-        self._closing = threading.Lock()
+        self._joining = forks.Lock()
+        self._closing = forks.Lock()
         self._stopped = threading.Event()
 
     def __enter__(self) -> Scheduler:
@@ -92,11 +97,11 @@ class Scheduler(BaseScheduler):
             return  # the thread of the loop has ended in its middle: whoever waited for it would wait for ever
         if self._loop is not None:
             self._engine.refuse_to_wait_for_itself()
+        self._notice_event_loop()
         with self._closing:
             if self._closed:
                 return
             self._accepting = False
-            self._notice_fork()
             if self._loop is not None:
                 self._loop.run(self._engine.close())
                 self._loop.close()
@@ -136,34 +141,40 @@ class Scheduler(BaseScheduler):
             PartitionUnavailable: where the master instance cannot be reached.
             TopologyMismatch: where the options do not fit the namespace.
         """
-        self._notice_fork()
         if self.executing_tasks:
             raise AlreadyExecuting
         self._connected()
         self._stopped.clear()
         self._on_loop(self._engine.start_worker(handler, confirm))
 
-    def stop_task_execute(self, grace: float | None = None) -> None:
+    def stop_task_execute(self, grace: float | timedelta | None = None) -> None:
         """Stops claiming, releases claimed tasks that have not started, and waits for running handlers.
 
-        It waits at most `grace` seconds; None waits without limit. A handler that still runs after `grace` keeps its
-        lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting goes on.
+        It waits at most `grace` (seconds or a timedelta); None waits without limit. A handler that still runs then
+        keeps its lease until it ends, or the process does. Calling it while nothing executes does nothing. Accepting
+        goes on.
 
         Raises:
+            InvalidTask: for a `grace` that is no duration. Nothing is stopped then.
             SchedulerError: inside a handler, which would wait for itself.
         """
-        self._notice_fork()
+        seconds = grace_seconds(grace, "stop_task_execute")
         self._engine.refuse_to_wait_for_itself()
         if self._loop is not None:
-            self._on_loop(self._engine.stop_worker(grace))
+            self._on_loop(self._engine.stop_worker(seconds))
         self._stopped.set()
 
-    def wait(self, grace: float | None = None) -> None:
+    def wait(self, grace: float | timedelta | None = None) -> None:
         """Blocks until `stop_task_execute`, SIGTERM or SIGINT. A signal stops executing, with `grace` seconds.
 
         In the main thread only; elsewhere signals do not end the wait. A second signal has the effect that it would
         have without this method.
+
+        Raises:
+            InvalidTask: for a `grace` that is no duration, at once.
         """
+        self._notice_event_loop()
+        seconds = grace_seconds(grace, "wait")
         signalled = threading.Event()
 
         def stop() -> None:
@@ -175,14 +186,13 @@ class Scheduler(BaseScheduler):
             while not self._stopped.wait(1.0):
                 continue
         if signalled.is_set():
-            self.stop_task_execute(grace)
+            self.stop_task_execute(seconds)
 
     def _set_concurrency(self, value: int) -> None:
         def change() -> None:
             if self._engine.worker is not None:
                 self._engine.worker.slots.concurrency = value
 
-        self._notice_fork()
         if self._loop is not None:
             self._loop.call(change)
 
@@ -215,6 +225,7 @@ class Scheduler(BaseScheduler):
             AssignFailed: an instance could not be reached; assigning all of them again is safe.
         """
         self._require_accepting()
+        self._notice_event_loop()
         operation = self._operations.assign_tasks(tasks)
         with self._transport.stream() as begin:
             return drive(operation, self._transport.execute, begin)
@@ -225,8 +236,12 @@ class Scheduler(BaseScheduler):
         `max_retries` is how often a failed run is repeated: 0 never, None without limit. "Now" is the time of this
         machine. Everything else, and what is raised, is as with `assign_task`.
         """
-        task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
-        self.assign_task(task)
+        try:
+            task = posted_task(payload, delay, id, max_retries, self._engine.runtime)
+            self.assign_task(task)
+        except InvalidTask as error:
+            explain_post(error)
+            raise
         return task.id
 
     def remove_task(self, task: Task | str) -> bool:
@@ -361,8 +376,8 @@ class Scheduler(BaseScheduler):
         return self._audit(True, progress)
 
     def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
-        from .protocol.audit import audit
-
+        with forks.held_back:
+            from .protocol.audit import audit
         self._connected()
         assert self._engine.layout is not None
         return self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
@@ -425,17 +440,28 @@ class Scheduler(BaseScheduler):
 
     def _run(self, operation: Operation[T]) -> T:
         self._open()
+        self._notice_event_loop()
         return drive(operation, self._transport.execute)
 
+    def _notice_event_loop(self) -> None:
+        """Warns once of a call that holds up an event loop: nothing else there goes on meanwhile."""
+        if self._blocks_event_loop() and not self._warned:
+            self._warned = True
+            warn_caller(
+                "a method of Scheduler was called on an event loop, and nothing else runs there until it returns: use "
+                "AsyncScheduler, or call it by asyncio.to_thread(). Other such calls are not warned of.",
+                RuntimeWarning,
+            )
+
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        self._notice_fork()
+        self._notice_event_loop()
         if self._loop is None:
             from .loop_thread import LoopThread  # imported here: importing asyncio takes longer than all of ours
 
             self._loop = LoopThread(self._engine.log)
         return self._loop.run(coroutine)
 
-    def _notice_fork(self) -> None:
-        if self._loop is not None and self._loop.pid != os.getpid():
-            self._loop = None
-            self._engine.forked()
+    def _forked(self) -> None:
+        self._loop = None
+        self._stopped = threading.Event()
+        super()._forked()

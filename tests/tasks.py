@@ -22,11 +22,11 @@ class Job(Task):
     reschedule_interval: float | timedelta | Cron | None = None
     payload: Any = None
     retry: Retry = field(default_factory=lambda: Retry(max_retries=0))
-    timeout: float | None = None
+    timeout: float | timedelta | None = None
     misfire: Any = "coalesce"
     misfire_limit: int = 100
     delivery: Any = "at_least_once"
-    jitter: float = 0
+    jitter: float | timedelta = 0
 
     def serialize(self) -> Any:
         return self.id if self.payload is None else self.payload
@@ -80,7 +80,7 @@ class Uniform:
         else:
             self.real.concurrency = value
 
-    async def try_lock_then_extend(self, name: str, seconds: float) -> tuple[Any, bool]:
+    async def try_lock_then_extend(self, name: str, seconds: float | timedelta) -> tuple[Any, bool]:
         lock = await self.try_lock(name)
         extended = await asyncio.to_thread(lock.extend, seconds) if self.blocking else await lock.extend(seconds)
         return lock, extended

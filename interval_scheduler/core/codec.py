@@ -12,15 +12,12 @@ from typing import Any
 import msgpack
 
 from ..model.errors import CorruptRecord, InvalidTask, PayloadTooLarge
+from ..support.text import error_text
+from .refusal import GENERAL_FIX, explain
 
 # Packers that are free: making one allocates 256 KiB, and two threads must not use the same one at once.
 _packers: list[Any] = []
 _NIL = b"\xc0"
-_RULE = "holds something msgpack cannot carry exactly"
-_FIX = (
-    "use only None, bool, int within 64 bits, float, str, bytes, list and dict (a tuple would come back as a list: "
-    "make it a list; a datetime: make it a number or text)"
-)
 
 
 def encode_payload(payload: object, owner: str, limit: int) -> bytes:
@@ -32,8 +29,10 @@ def encode_payload(payload: object, owner: str, limit: int) -> bytes:
     """
     try:
         raw = pack(payload)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidTask(owner, "serialize()", f"{_RULE} ({error})", _FIX) from error
+    except Exception as error:  # several types of msgpack, and what a change by another thread leads to
+        problem, fix = explain(payload, error, pack) or (f"it was not taken ({error_text(error, 200)})", GENERAL_FIX)
+        rule = f"holds something msgpack cannot carry exactly: {problem}"
+        raise InvalidTask(owner, "serialize()", rule, fix) from error
     if len(raw) > limit:
         raise PayloadTooLarge(
             owner,

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any, get_args
 
 from ..model.errors import CorruptRecord
+from ..model.members import MAX_MISFIRES, Delivery, Misfire
 from ..model.retry import Retry
 from ..model.schedule import Cron, Interval, Schedule
-from ..model.task import Delivery, Misfire
 from ..model.times import YEAR_MS
 from ..support.text import short_repr, type_with_article
 from .codec import join_body, pack, replace_error, unpack
@@ -48,9 +48,6 @@ class Definition:
         gap = self.jitter + 1 if self.schedule is None else next_slot(self.schedule, slot) - slot
         return jitter_ms(task_id, self.jitter, gap)
 
-
-MAX_MISFIRES = 1000
-"""Most missed occurrences that ``misfire="all"`` can make up for."""
 
 _DEFAULTS = Definition(None)
 UNREADABLE = Definition(None)
@@ -163,4 +160,4 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 
 
 _interval = lru_cache(maxsize=1024, typed=True)(Interval)
-_cron = lru_cache(maxsize=1024, typed=True)(Cron)
+_cron = lru_cache(maxsize=1024, typed=True)(Cron.stored)

@@ -8,39 +8,27 @@ from functools import lru_cache
 from typing import Any
 
 from ..model.errors import InvalidTask
-from ..model.retry import Retry
+from ..model.members import (
+    CHECKS,
+    check_delivery,
+    check_misfire,
+    check_misfire_limit,
+    check_retry,
+    encode_id,
+    parse_jitter,
+    parse_timeout,
+)
 from ..model.schedule import Cron, parse_interval
 from ..model.task import Task
-from ..model.times import YEAR_MS, parse_duration, parse_execute_on
-from ..support.text import short_repr
+from ..model.times import parse_execute_on
 from .codec import encode_payload
-from .definition import MAX_MISFIRES, Definition, encode_body
+from .definition import Definition, encode_body
 from .schedule import next_slot
-
-MAX_ID_BYTES = 1024
-_ID_FIX = f"use text of 1 to {MAX_ID_BYTES} bytes in UTF-8"
 
 # A plain tuple and no class: many are made. A tuple of texts and bytes is made in a fraction of the time, and the
 # garbage collector stops looking at it soon.
 Prepared = tuple[bytes, str, int | str, bytes]
 """A task ready to be written, as the assign script takes it: id, slot, jitter in ms ("" for none), body."""
-
-
-def encode_id(task_id: object, owner: str) -> bytes:
-    """The id as it is stored.
-
-    Raises:
-        InvalidTask: for what cannot be an id.
-    """
-    if not isinstance(task_id, str):
-        raise InvalidTask(owner, "id", f"must be a str, not {type(task_id).__name__}", _ID_FIX)
-    try:
-        raw = task_id.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidTask(owner, "id", f"is not valid unicode ({error})", _ID_FIX) from error
-    if not 0 < len(raw) <= MAX_ID_BYTES:
-        raise InvalidTask(owner, "id", f"is {len(raw)} bytes long" if raw else "is empty", _ID_FIX)
-    return raw
 
 
 def task_id_of(task: object, owner: str | None = None) -> bytes:
@@ -69,12 +57,12 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
         raise _not_a_task(task)
     owner = type(task).__name__
     try:
-        task_id, execute_on = task.id, task.execute_on  # type: ignore[attr-defined]
-        interval, retry, timeout = task.reschedule_interval, task.retry, task.timeout  # type: ignore[attr-defined]
-        misfire, limit = task.misfire, task.misfire_limit  # type: ignore[attr-defined]
-        delivery, jitter = task.delivery, task.jitter  # type: ignore[attr-defined]
+        task_id, execute_on = task.id, task.execute_on
+        interval, retry, timeout = task.reschedule_interval, task.retry, task.timeout
+        misfire, limit = task.misfire, task.misfire_limit
+        delivery, jitter = task.delivery, task.jitter
     except AttributeError:
-        for name in _MEMBERS:
+        for name in CHECKS:
             _member(task, name, owner)  # raises for the first one that is missing
         raise
     raw_id = encode_id(task_id, owner)
@@ -111,19 +99,6 @@ class _Recipe:
     tail: bytes
 
 
-_MEMBERS = (
-    "id",
-    "execute_on",
-    "reschedule_interval",
-    "retry",
-    "timeout",
-    "misfire",
-    "misfire_limit",
-    "delivery",
-    "jitter",
-)
-
-
 def _another_recipe(owner: str, kind: tuple[object, ...]) -> _Recipe:
     """The recipe for tasks whose members from `reschedule_interval` on are `kind`. It becomes the newest one."""
     global _newest
@@ -148,20 +123,15 @@ def _recipe(
     delivery: object,
     jitter: object,
 ) -> _Recipe:
-    schedule = parse_interval(interval, owner)
-    if not isinstance(retry, Retry):
-        raise InvalidTask(owner, "retry", f"must be a Retry, not {type(retry).__name__}", "use Retry(max_retries=…)")
-    if type(limit) is not int or not 1 <= limit <= MAX_MISFIRES:
-        raise InvalidTask(owner, "misfire_limit", f"is {short_repr(limit)}", "use an int from 1 to 1,000")
     definition = Definition(
         None,
-        schedule,
-        retry,
-        None if timeout is None else parse_duration(timeout, owner, "timeout", minimum_ms=1, maximum_ms=YEAR_MS),
-        _one_of(owner, "misfire", misfire, ("coalesce", "skip", "all")),
-        limit,
-        _one_of(owner, "delivery", delivery, ("at_least_once", "at_most_once")),
-        parse_duration(jitter, owner, "jitter", maximum_ms=YEAR_MS),
+        parse_interval(interval, owner),
+        check_retry(retry, owner),
+        parse_timeout(timeout, owner),
+        check_misfire(misfire, owner),
+        check_misfire_limit(limit, owner),
+        check_delivery(delivery, owner),
+        parse_jitter(jitter, owner),
     )
     body = encode_body(b"", definition)
     return _Recipe(definition, body[:1], body[1:])
@@ -184,10 +154,3 @@ def _member(task: Task, name: str, owner: str) -> object:
         return getattr(task, name)
     except AttributeError as error:
         raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error
-
-
-def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> Any:
-    """The allowed word itself, because `value` may be a member of an enum that equals it; msgpack refuses enums."""
-    if value not in allowed:
-        raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use one of {', '.join(map(repr, allowed))}")
-    return allowed[allowed.index(value)]

@@ -87,8 +87,8 @@ def plan_of(expression: str) -> Plan:
     try:
         parsed: Any = CronSim(expression, datetime(2022, 1, 1))
     except (CronSimError, ValueError, AssertionError) as error:  # ValueError: numbers of thousands of digits
-        fix = 'use five fields, such as "*/5 * * * *", or six with seconds first, and dates that exist'
-        raise InvalidTask("Cron", "expression", f"{short_repr(expression)} is not valid ({error})", fix) from error
+        rule = f"{short_repr(expression)} is not valid ({error})"
+        raise InvalidTask("Cron", "expression", rule, "use an expression that cronsim can read") from error
     # cronsim 2.6 knows no seconds.
     fields = parsed.hours, parsed.minutes, getattr(parsed, "seconds", {0})
     hours, minutes, seconds = (tuple(sorted(field)) for field in fields)
@@ -101,7 +101,15 @@ def plan_of(expression: str) -> Plan:
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone by its IANA name."""
+    """A time zone by its IANA name.
+
+    Raises:
+        InvalidTask: for one that is not known here.
+    """
     from zoneinfo import ZoneInfo
 
-    return ZoneInfo(name)
+    try:
+        return ZoneInfo(name)
+    except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError and more for bad keys
+        fix = 'use an IANA name such as "Europe/Paris" (and install tzdata where the system has none)'
+        raise InvalidTask("Cron", "tz", f"{short_repr(name)} is not a known time zone", fix) from error

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from ..support.numbers import seconds_of
 from ..support.text import short_repr
 
 
@@ -53,6 +54,10 @@ class InvalidTask(SchedulerError, ValueError):
                 f" {len(self.not_written)} before it in its batch were not written; assigning all again is safe"
             )
         return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}. {written}."
+
+
+class TaskDefinitionWarning(UserWarning):
+    """A subclass of `Task` has an attribute that is an option of other systems, and has no effect here."""
 
 
 class PayloadTooLarge(InvalidTask):
@@ -229,7 +234,7 @@ class Postpone(HandlerVerdict):
 
 
 def _verdict_seconds(owner: str, given: object) -> float:
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 366 * 86_400:
+    seconds = seconds_of(given)
+    if seconds is None or not 0 <= seconds <= 366 * 86_400:
         raise InvalidTask(owner, "seconds", f"is {short_repr(given)}", "use seconds or a timedelta from 0 to a year")
     return float(seconds)

@@ -1,7 +1,8 @@
 """Options: what `Scheduler` and `AsyncScheduler` take, checked whole before anything is connected.
 
 They are given in one of the shapes of `OptionsGiven`. Keyword arguments (`OptionFields`) override them, and environment
-variables (`ENVIRONMENT`) override both. A new option is a field of `Options` or `StorageOptions` and a line each in
+variables (`ENVIRONMENT`) override both, but not a namespace that a program names: two schedulers of one program would
+silently share their tasks. A new option is a field of `Options` or `StorageOptions` and a line each in
 `OptionFields`, `_RANGES` (or `_CHOICES`) and `ENVIRONMENT`.
 """
 
@@ -9,14 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
+from ..support.numbers import plain_number, seconds_of
 from ..support.text import repr_of, short_repr, type_with_article
+from ..support.warning import warn_caller
 from .errors import InvalidOptions
 from .instances import Instance, named_instance, parse_instance, same_addresses
 from .urls import DEFAULT_URL
@@ -38,10 +39,14 @@ ENVIRONMENT: Mapping[str, str] = {
 
 ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
 """
-_PACKAGE = __name__.partition(".")[0]
 _PREFIX = "INTERVAL_SCHEDULER_"
 _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
+_OF_KUBERNETES = re.compile(
+    rf"{_PREFIX}(\w+_)?"
+    r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(?==\w+://)|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)="
+)
+"""NAME=VALUE of the variables that Kubernetes makes of a service whose name begins like the prefix."""
 
 
 InstanceGiven = str | Mapping[str, Any] | Instance
@@ -177,12 +182,15 @@ def load_options(
     """
     problems: list[str] = []
     values = _flatten(given, problems)
+    if isinstance(given, Options) and given.namespace == _PLAIN.namespace:
+        del values["namespace"]  # nobody named it
     values |= _flatten(dict(overrides or {}), problems)
     variables = os.environ if environment is None else environment
-    _warn_of_unknown(variables)
+    problems += _unknown_variables(variables)
     labels = {name: f"storage.{name}" if name in _STORAGE_FIELDS else name for name in _STORAGE_FIELDS | _TOP_FIELDS}
     for variable, name in ENVIRONMENT.items():
-        if text := variables.get(variable):
+        text = variables.get(variable)
+        if text and not (name == "namespace" and name in values):
             values[name] = _from_environment(name, text)
             labels[name] += f" (from the environment variable {variable})"
 
@@ -296,40 +304,36 @@ def _from_environment(name: str, text: str) -> object:
         return text  # the range check reports it
 
 
-def _warn_of_unknown(variables: Mapping[str, str]) -> None:
-    """Warns of variables with our prefix that set no option: a misspelt one would have no effect."""
+def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
+    """What is wrong with variables that have our prefix and set no option: a misspelt one would have no effect."""
     unknown = sorted(
         variable
-        for variable in variables
-        if variable.startswith(_PREFIX) and variable not in ENVIRONMENT and variable not in _NO_OPTIONS
+        for variable in variables.keys() - ENVIRONMENT.keys() - _NO_OPTIONS
+        if variable.startswith(_PREFIX) and not _OF_KUBERNETES.match(f"{variable}={variables[variable]}")
     )
-    if unknown:
-        warnings.warn(
-            f"unknown environment variables: {', '.join(unknown)}; use {', '.join(ENVIRONMENT)}",
-            stacklevel=_level_of_caller(),
+    if not unknown:
+        return []
+    from difflib import get_close_matches  # imported here: rarely needed
+
+    problems = []
+    for variable in unknown:
+        meant = get_close_matches(
+            variable.removeprefix(_PREFIX), [name.removeprefix(_PREFIX) for name in ENVIRONMENT], 1
         )
-
-
-def _level_of_caller() -> int:
-    """The stacklevel by which a warning of the calling function names the first frame outside of this package."""
-    level = 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
-        level += 1
-        frame = frame.f_back
-    return level
+        use = _PREFIX + meant[0] if meant else "unset it, or use " + ", ".join(ENVIRONMENT)
+        problems.append(f"the environment variable {variable} is unknown: {'use ' * bool(meant)}{use}")
+    return problems
 
 
 def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     lowest, highest, whole = _RANGES[name]
-    if isinstance(value, timedelta) and not whole:
-        value = value.total_seconds()
-    fits = isinstance(value, int) or (isinstance(value, float) and not whole)
+    number = plain_number(value) if whole else seconds_of(value)
     # Written so that NaN, which compares as false, is refused.
-    if isinstance(value, bool) or not fits or not lowest <= value <= highest:
-        number = "a whole number" if whole else "seconds"
-        problems.append(f"{label} is {_shown(value)}: use {number} from {lowest:,} to {highest:,}")
-    return value
+    if number is None or (whole and isinstance(number, float)) or not lowest <= number <= highest:
+        unit = "a whole number" if whole else "seconds"
+        problems.append(f"{label} is {_shown(value)}: use {unit} from {lowest:,} to {highest:,}")
+        return value
+    return number
 
 
 def _instances(given: object, label: str, problems: list[str]) -> list[Instance]:
@@ -356,9 +360,8 @@ def _instances(given: object, label: str, problems: list[str]) -> list[Instance]
         for instance, entry in zip(instances, given, strict=False)
     )
     if len(instances) > 1 and not problems and unnamed:
-        warnings.warn(
+        warn_caller(
             "instances without a name are named by their address: give each one a 'name', "
-            "so that it can move to another address",
-            stacklevel=_level_of_caller(),
+            "so that it can move to another address"
         )
     return instances

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from ..support.numbers import plain_number
 from ..support.text import short_repr
 from .errors import InvalidTask
 from .times import YEAR_MS, parse_duration
@@ -44,11 +45,11 @@ class Retry:
             value = parse_duration(getattr(self, name), "Retry", name, maximum_ms=YEAR_MS)
             object.__setattr__(self, name, value / 1000)
         for name, lowest, highest in (("factor", 1.0, 1000.0), ("jitter", 0.0, 1.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-                raise InvalidTask(
-                    "Retry", name, f"is {short_repr(value)}", f"use a number from {lowest:g} to {highest:g}"
-                )
+            number = plain_number(getattr(self, name))
+            if number is None or not lowest <= number <= highest:
+                rule = f"is {short_repr(getattr(self, name))}"
+                raise InvalidTask("Retry", name, rule, f"use a number from {lowest:g} to {highest:g}")
+            object.__setattr__(self, name, number)
 
     def allows(self, attempt: int) -> bool:
         """Whether another run is allowed after `attempt` failed ones."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..support.text import repr_of, short_repr
+from ..support.text import repr_of, short_repr, type_with_article
+from .cron_check import NICKNAMES, check_expression, check_zone
 from .cron_plan import plan_of, zone_of
 from .errors import InvalidTask
 from .times import CENTURY_MS, parse_duration
@@ -37,38 +38,58 @@ class Interval:
 class Cron:
     """A cron expression of five fields (or six, with seconds first) in a time zone, by name or as a ZoneInfo.
 
-    Ranges, steps, lists, names, ``L``, ``LW`` and ``#`` work as in cronsim. Matches follow the wall clock of the zone,
-    as in Debian's cron. If hour, minute and second do not start with ``*``, a job runs once per match of the wall
-    clock: where a change to summer time skips its time, it runs right after the change; where its time comes twice, it
-    runs the first time. Other jobs follow real time: they do not run at skipped times, and run in both passes of a
-    repeated hour.
+    Ranges, steps, lists, names (``MON``, ``JAN``), ``L``, ``LW`` and ``#`` work as in cronsim; ``@hourly``, ``@daily``
+    (``@midnight``), ``@weekly``, ``@monthly`` and ``@yearly`` (``@annually``) stand for five fields. Matches follow the
+    wall clock of the zone, as in Debian's cron. If hour, minute and second do not start with ``*``, a job runs once per
+    match of the wall clock: where a change to summer time skips its time, it runs right after the change; where its
+    time comes twice, it runs the first time. Other jobs follow real time: they do not run at skipped times, and run in
+    both passes of a repeated hour.
 
     Raises:
-        InvalidTask: for an expression that is wrong or never matches, and for an unknown zone.
+        InvalidTask: for an expression that is wrong or never matches, naming its field, and for an unknown zone.
     """
 
     expression: str
     tz: str
 
     def __init__(self, expression: str, tz: str | ZoneInfo = "UTC") -> None:
-        if not isinstance(expression, str) or len(expression) > _LONGEST_EXPRESSION:
-            rule = f"must be a str of at most {_LONGEST_EXPRESSION:,} characters"
-            raise InvalidTask("Cron", "expression", rule, 'write it like Cron("*/5 * * * *")')
-        # Imported here, so that importing the package stays quick.
-        from zoneinfo import ZoneInfo
+        _check_text(expression)
+        # By the method of str itself: a member of an enum would not be stored.
+        expression = check_expression(str.__str__(expression))
+        self._set(expression, check_zone(tz))
 
-        name: Any = tz.key if isinstance(tz, ZoneInfo) else tz
-        try:
-            zone_of(name)
-        except Exception as error:  # zoneinfo raises KeyError, ValueError, OSError and more for bad keys
-            fix = 'use an IANA name such as "Europe/Paris" (and install tzdata where the system has none)'
-            raise InvalidTask("Cron", "tz", f"{short_repr(tz)} is not a known time zone", fix) from error
+    @classmethod
+    def stored(cls, expression: str, tz: str) -> Cron:
+        """A `Cron` that was stored, perhaps by a version that refused less: it goes on as it did.
+
+        Raises:
+            InvalidTask: where it cannot be read, or its zone is not known here.
+        """
+        _check_text(expression)
+        cron = cls.__new__(cls)
+        cron._set(expression, tz)
+        return cron
+
+    def _set(self, expression: str, tz: str) -> None:
+        zone_of(tz)
         plan_of(expression)
         object.__setattr__(self, "expression", expression)
-        object.__setattr__(self, "tz", name)
+        object.__setattr__(self, "tz", tz)
 
     def __repr__(self) -> str:
         return repr_of(self, short_repr(self.expression), "" if self.tz == "UTC" else f"tz={short_repr(self.tz)}")
+
+
+def _check_text(expression: object) -> None:
+    if isinstance(expression, str) and len(expression) <= _LONGEST_EXPRESSION:
+        return
+    rule = (
+        f"is {len(expression):,} characters long"
+        if isinstance(expression, str)
+        else f"is {type_with_article(expression)}"
+    )
+    fix = f'use a str of at most {_LONGEST_EXPRESSION:,} characters, as in Cron("*/5 * * * *")'
+    raise InvalidTask("Cron", "expression", rule, fix)
 
 
 Schedule = Interval | Cron
@@ -83,7 +104,8 @@ def parse_interval(value: object, owner: str) -> Schedule | None:
     if value is None or isinstance(value, Cron | Interval):
         return value
     if isinstance(value, str):
-        cron = short_repr(value) if len(value.split()) in (5, 6) else '"*/5 * * * *"'
+        is_cron = len(value.split()) in (5, 6) or value.lower().strip() in NICKNAMES
+        cron = short_repr(value) if is_cron else '"*/5 * * * *"'
         fix = f"use Cron({cron}) for a cron expression, or seconds as a number, or a timedelta"
         raise InvalidTask(owner, "reschedule_interval", f"is the str {short_repr(value)}", fix)
     return Interval(parse_duration(value, owner, "reschedule_interval", minimum_ms=1, maximum_ms=CENTURY_MS))

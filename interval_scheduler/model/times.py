@@ -6,7 +6,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..support.text import short_repr, type_with_article
+from ..support.numbers import microseconds_of, plain_number
+from ..support.text import error_text, short_repr, type_with_article
 from .errors import InvalidTask
 
 MAX_MS = 253_402_300_799_999
@@ -18,14 +19,16 @@ _DURATION = "use seconds as a number, or a timedelta"
 
 
 def parse_duration(value: object, owner: str, field: str, *, minimum_ms: int = 0, maximum_ms: int = CENTURY_MS) -> int:
-    """A duration in seconds, or as a timedelta, in whole ms, rounded to the nearest.
+    """A duration in seconds, or as a timedelta, in whole ms, rounded to the nearest (halves to the even one).
 
     Raises:
         InvalidTask: for other types, and outside the bounds.
     """
     if isinstance(value, timedelta):
-        milliseconds = round(value / timedelta(milliseconds=1))
-        negative = value < timedelta(0)
+        microseconds = microseconds_of(value)
+        milliseconds, rest = divmod(microseconds, 1000)
+        milliseconds += rest > 500 or (rest == 500 and milliseconds % 2 == 1)
+        negative = microseconds < 0
     else:
         seconds = _finite(value, owner, field, _DURATION)
         milliseconds = round(seconds * 1000)
@@ -34,6 +37,15 @@ def parse_duration(value: object, owner: str, field: str, *, minimum_ms: int = 0
         bounds = f"{minimum_ms / 1000:,.15g} to {maximum_ms / 1000:,.15g} seconds"
         raise InvalidTask(owner, field, f"is {short_repr(value)}", f"use {bounds}")
     return milliseconds
+
+
+def grace_seconds(value: object, owner: str) -> float | None:
+    """How long to wait for running handlers; None, without limit, stays None.
+
+    Raises:
+        InvalidTask: for anything but None, seconds and a timedelta.
+    """
+    return None if value is None else parse_duration(value, owner, "grace") / 1000
 
 
 def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> int | None:
@@ -67,10 +79,12 @@ def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> in
 def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
     """A time in whole microseconds, and whether it is before 1970, by however little."""
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
-        # By subtraction: astimezone overflows in the first and last hours of the calendar.
-        microseconds = (value - EPOCH) // timedelta(microseconds=1)
+        try:
+            # By the method of datetime itself: subclasses, as those of pendulum, have others. And by subtraction:
+            # astimezone overflows in the first and last hours of the calendar.
+            microseconds = microseconds_of(datetime.__sub__(value, EPOCH))
+        except Exception as error:
+            raise _bad_zone(value, owner, field) from error
         return microseconds, microseconds < 0
     seconds = _finite(value, owner, field, "use an aware datetime, unix seconds, or None for as soon as possible")
     exact: Any = seconds
@@ -78,8 +92,18 @@ def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
         from decimal import Decimal  # imported here: rarely needed, and slow to import
 
         # A float means the shortest decimal that reads back as it. The rest of its digits is noise, not a later time.
-        exact = Decimal(float.__repr__(seconds))
+        exact = Decimal(repr(seconds))
     return round(exact * 1_000_000), seconds < 0
+
+
+def _bad_zone(value: datetime, owner: str, field: str) -> InvalidTask:
+    """The error for a datetime that does not say how far after the epoch it is."""
+    try:
+        datetime.utcoffset(value)
+    except Exception as error:  # a zone of the application may do anything
+        rule = f"has a zone that does not tell its offset ({error_text(error, 200)})"
+        return InvalidTask(owner, field, rule, 'use a zone such as UTC or ZoneInfo("Europe/Paris")')
+    return InvalidTask(owner, field, "is a naive datetime", "give it a zone, such as datetime.now(UTC)")
 
 
 def _finite(value: object, owner: str, field: str, fix: str) -> int | float:
@@ -88,11 +112,12 @@ def _finite(value: object, owner: str, field: str, fix: str) -> int | float:
     Raises:
         InvalidTask: for anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = plain_number(value)
+    if number is None:
         raise InvalidTask(owner, field, f"is {type_with_article(value)}", fix)
-    if isinstance(value, float) and not math.isfinite(value * 1_000_000):
-        raise InvalidTask(owner, field, f"is {value}", f"{fix}; it must be finite")
-    return value
+    if isinstance(number, float) and not math.isfinite(number * 1_000_000):
+        raise InvalidTask(owner, field, f"is {number}", f"{fix}; it must be finite")
+    return number
 
 
 def to_datetime(milliseconds: int) -> datetime:

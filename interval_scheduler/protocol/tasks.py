@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..core.preparation import encode_id, task_id_of
+from ..core.preparation import task_id_of
 from ..core.record import split_record
 from ..core.settlement import End, Outcome
 from ..model.errors import InvalidTask, TaskChanged
+from ..model.members import encode_id
 from ..model.times import CENTURY_MS, parse_duration, parse_execute_on
 from . import calls
 from .bulk import CALLS_AT_ONCE, BulkAssignments, require_several

@@ -6,10 +6,10 @@ work is refused. So is one that may evict tasks, if the option ``evicting_server
 
 from __future__ import annotations
 
-import threading
 from typing import Literal
 
 from ..model.errors import UnsuitableServer
+from ..support.forks import Lock
 from ..support.log import Log
 from .requirements import Finding, parse_info, startup_findings, untold_findings
 
@@ -21,7 +21,7 @@ class Inspection:
         self._log = log
         self._refused = {"version"} if evicting_servers == "warn" else {"version", "eviction"}
         self._known: dict[str, list[Finding]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def examine(self, instance: str, info: object) -> None:
         """Takes the reply to ``INFO`` (bytes, or the error instead of it) on a new connection.

@@ -176,7 +176,7 @@ def _repeat(item: object) -> object:
     if len(item) != 2 or not all(isinstance(part, str) for part in item):
         raise ValueError("repeat is neither a number nor a cron expression with its time zone")
     try:
-        return Cron(*item)
+        return Cron.stored(*item)
     except InvalidTask as error:
         _, name, rule, fix = error.args
         raise ValueError(f"{name} of the cron schedule {rule}; {fix}") from error

@@ -7,6 +7,7 @@ import logging
 import sys
 from typing import Any
 
+from .forks import held_back
 from .text import short_repr
 
 
@@ -48,8 +49,8 @@ class Log:
 
 def _default_logger() -> Any:
     """structlog as the application has set it up; else lines go to stderr, because stdout belongs to the program."""
-    import structlog
-
+    with held_back:
+        import structlog
     if structlog.is_configured():
         return structlog.stdlib.get_logger("interval_scheduler")
     if sys.stderr is None:

@@ -42,4 +42,4 @@ def repr_of(owner: object, *parts: str) -> str:
 def type_with_article(value: object) -> str:
     """The type of a value for a sentence: "an int", "a dict"."""
     name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    return f"{'an' if name[:1] in tuple('aeiouAEIOU') else 'a'} {name}"

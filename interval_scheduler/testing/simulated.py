@@ -16,7 +16,7 @@ from ..core.record import RUNNING, Header, parse_header, split_record
 from ..core.schedule import next_slot
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import OptionFields, OptionsGiven, load_options
-from ..model.times import to_datetime
+from ..model.times import grace_seconds, to_datetime
 from ..protocol import calls, keys
 from ..scheduler import Scheduler
 from ..worker.handlers import Handler, check_handler, on_loop
@@ -210,15 +210,16 @@ class SimulatedScheduler(Scheduler):
         super().start_task_execute(self._recorded(handler), confirm)
         self._handler = self._recorded(handler), confirm
 
-    def stop_task_execute(self, grace: float | None = None) -> None:
+    def stop_task_execute(self, grace: float | timedelta | None = None) -> None:
+        seconds = grace_seconds(grace, "stop_task_execute")
         self._handler = None
-        self._on_loop(self._engine.stop_worker(grace))
+        self._on_loop(self._engine.stop_worker(seconds))
 
     def _set_concurrency(self, value: int) -> None:
         if self._engine.worker is not None:
             self._engine.worker.slots.concurrency = value
 
-    def wait(self, grace: float | None = None) -> NoReturn:
+    def wait(self, grace: float | timedelta | None = None) -> NoReturn:
         """Not here: nobody else lets time pass meanwhile."""
         raise SchedulerError("wait() would wait for ever in virtual time: use advance() or run_due().")
 
@@ -365,7 +366,7 @@ def _milliseconds(time: datetime) -> int:
 
 
 def _seconds(by: float | timedelta, parts: dict[str, float]) -> float:
-    span = (by if isinstance(by, timedelta) else timedelta(seconds=by)) + timedelta(**parts)
+    span = timedelta(seconds=by if isinstance(by, float | int) else timedelta.total_seconds(by)) + timedelta(**parts)
     if span < timedelta(0):
         raise InvalidOptions([f"the time to pass is {span}: time cannot go back, use zero or more"])
     return span.total_seconds()

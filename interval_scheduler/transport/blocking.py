@@ -15,7 +15,7 @@ from ..protocol.commands import Command, Reply, by_instance
 from .blocking_connection import Connection, response, take_over
 from .connecting import Generation, carry_out, connect
 from .endpoint import ANSWER_SECONDS, Endpoint, close_pool
-from .failures import connection_failed
+from .failures import connection_failed, raise_interruption
 from .replies import come_from_replica, has_errors, is_missing_script, missing_scripts, note_writes, with_our_errors
 from .resp import pack
 
@@ -42,14 +42,21 @@ class BlockingTransport:
         if len(commands) == 1:
             return self._pools[commands[0].instance].execute(commands)
         replies: list[Reply] = [None] * len(commands)
-        started = []
-        for name, positions in by_instance(commands).items():
-            batch = [commands[position] for position in positions]
-            pool = self._pools[name]
-            started.append((pool, batch, positions, pool.send(batch)))
-        for pool, batch, positions, sent in started:
-            for position, reply in zip(positions, pool.receive(batch, sent), strict=True):
-                replies[position] = reply
+        under_way: deque[tuple[Pool, list[Command], list[int], Connection | PartitionUnavailable]] = deque()
+        try:
+            for name, positions in by_instance(commands).items():
+                batch = [commands[position] for position in positions]
+                pool = self._pools[name]
+                under_way.append((pool, batch, positions, pool.send(batch)))
+            while under_way:
+                pool, batch, positions, sent = under_way.popleft()
+                for position, reply in zip(positions, pool.receive(batch, sent), strict=True):
+                    replies[position] = reply
+        finally:
+            # Where the call was interrupted, nobody waits for the replies that are still to come.
+            for _, _, _, sent in under_way:
+                if isinstance(sent, Connection):
+                    sent.close()
         return replies
 
     @contextmanager
@@ -100,7 +107,7 @@ class Pool:
             return error
         try:
             connection.send(b"".join(map(pack, commands)))
-        except Exception as error:
+        except BaseException as error:
             return self.drop(connection, error)
         return connection
 
@@ -109,7 +116,7 @@ class Pool:
         if not isinstance(sent, PartitionUnavailable):
             try:
                 return self._read(commands, sent)
-            except Exception as error:
+            except BaseException as error:
                 sent = self.drop(sent, error)
         return self.repeat(commands, sent)
 
@@ -124,7 +131,7 @@ class Pool:
             return [again] * len(commands)
         try:
             return self._read(commands, again)
-        except Exception as error:
+        except BaseException as error:
             return [self.drop(again, error)] * len(commands)
 
     def _read(self, commands: Sequence[Command], connection: Any) -> list[Reply]:
@@ -176,10 +183,15 @@ class Pool:
         if connection.is_open:
             self._idle.append((time.monotonic(), connection))
 
-    def drop(self, connection: Connection, error: Exception) -> PartitionUnavailable:
-        """Closes a connection that broke during a command, and returns the error for that."""
-        self.generation.end(connection.generation)
+    def drop(self, connection: Connection, error: BaseException) -> PartitionUnavailable:
+        """Closes a connection that broke during a command, and returns the error for that.
+
+        Raises:
+            BaseException: where the connection did not break, but the call was interrupted.
+        """
         connection.close()
+        raise_interruption(error)
+        self.generation.end(connection.generation)
         return connection_failed(self.endpoint.name, error, sent=True)
 
     def read(self, command: Command, connection: Connection) -> Reply:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from .failures import raise_interruption
 from .replies import raise_connection_error
 from .resp import INCOMPLETE, new_parser
 
@@ -46,7 +47,8 @@ class Connection:
         """Whether the server closed the connection. Nothing was asked, so anything to read means that."""
         try:
             return bool(self._connection.can_read(0))
-        except Exception:  # whatever it is, this connection must not be used again
+        except Exception as error:  # whatever it is, this connection must not be used again
+            raise_interruption(error)
             return True
 
     def close(self) -> None:

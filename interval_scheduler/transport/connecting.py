@@ -14,8 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnusableInstance
 from ..protocol.commands import Command
+from ..support.forks import held_back
 from ..support.threads import in_thread
 from .endpoint import Endpoint
+from .failures import raise_interruption
 from .resp import INFO, run_id
 
 T = TypeVar("T")
@@ -87,6 +89,7 @@ def connect(opener: Opener) -> Steps[Any]:
         except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
             raise
         except Exception as error:
+            raise_interruption(error)
             # Raised below: what is raised here has the error as its context, and that may repeat a password.
             failure = yield InThread(partial(opener.endpoint.failure, error))
         if is_last or isinstance(failure, UnusableInstance):
@@ -99,8 +102,10 @@ def connect(opener: Opener) -> Steps[Any]:
 def _attempt(opener: Opener) -> Steps[Any]:
     if opener.pool is None:
         yield InThread(opener.endpoint.open)
-        opener.pool = opener.new_pool()
-    connection = opener.pool.make_connection()
+    with held_back:  # redis-py imports some of its modules only now
+        if opener.pool is None:
+            opener.pool = opener.new_pool()
+        connection = opener.pool.make_connection()
     generation = opener.generation.current
     try:
         # What redis-py cannot understand while it connects, it leaves open.

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.errors import EmbeddedServerError
+from ..support.forks import Lock
 
 try:
     import fcntl
@@ -97,7 +98,7 @@ class EmbeddedServer:
         self._binary = binary
         self._users: int | None = None
         self._address: EmbeddedAddress | None = None
-        self._guard = threading.RLock()
+        self._guard = Lock()
 
     @property
     def address(self) -> EmbeddedAddress:

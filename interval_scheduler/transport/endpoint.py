@@ -7,7 +7,6 @@ RESP2, no decoding.
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from functools import partial
@@ -17,6 +16,7 @@ from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavail
 from ..model.instances import Instance
 from ..model.tls import TLS_OPTIONS
 from ..protocol.commands import Command, Reply
+from ..support.forks import Lock, held_back
 from .failures import connection_failed
 
 CONNECT_SECONDS = 2.0
@@ -28,7 +28,7 @@ _LOOK_SECONDS = 5.0
 """How long the outcome of a closer look at a server that hangs up holds."""
 
 _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_memory_lock = threading.Lock()
+_memory_lock = Lock()
 
 
 class LossDetector(Protocol):
@@ -85,8 +85,8 @@ class Endpoint:
         if self._server is not None:
             return
         if self._instance.kind == "embedded":
-            from .embedded import EmbeddedServer
-
+            with held_back:
+                from .embedded import EmbeddedServer
             server = EmbeddedServer(self._instance.settings["path"])
             server.start()
             self._server = server
@@ -173,9 +173,10 @@ class Endpoint:
 
     def pubsub(self) -> Any:
         """A listening connection of redis-py, on a pool of its own."""
-        import redis.asyncio
+        with held_back:
+            import redis.asyncio
 
-        return redis.asyncio.Redis(connection_pool=self.connection_pool(asynchronous=True)).pubsub()
+            return redis.asyncio.Redis(connection_pool=self.connection_pool(asynchronous=True)).pubsub()
 
     def _sentinel_pool(self, module: Any, settings: dict[str, Any], given: dict[str, Any]) -> Any:
         import redis.asyncio.sentinel
@@ -217,7 +218,8 @@ def _sentinels(pool: Any) -> list[Any]:
 def _memory_server(name: str) -> Any:
     """The fake server of a name: shared in this process while somebody holds it, then forgotten."""
     try:
-        import fakeredis
+        with held_back:
+            import fakeredis
     except ImportError as error:
         raise InvalidOptions(
             ["storage.instances: memory:// needs fakeredis: pip install 'interval-scheduler[memory]'"]

@@ -82,13 +82,20 @@ def remedy(error: BaseException, *, connecting: bool) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it came from."""
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    """An error, and what redis-py made it from.
+
+    What the application was handling when it called is the context of an error too, but was not raised within redis-py.
+    """
+    yield error
+    cause = error.__cause__ or error.__context__
+    if cause is not None and cause.__traceback__ is not None and _is_of_redis(type(error).__module__):
+        raised_in: str = cause.__traceback__.tb_frame.f_globals.get("__name__", "")
+        if _is_of_redis(raised_in):
+            yield from causes(cause)
+
+
+def _is_of_redis(module: str) -> bool:
+    return module.partition(".")[0] == "redis"
 
 
 def reason(error: BaseException) -> str:

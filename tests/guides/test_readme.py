@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -83,11 +82,9 @@ def first_line_then_sigterm(program: str, folder: Path, environment: dict[str, s
 
 def test_the_ten_lines_run_on_a_private_server(tmp_path: Path, redis_servers: list[RedisServer]) -> None:
     for _ in range(2):  # "Running it twice updates the task, and its pending occurrence keeps its time"
-        begin = time.monotonic()
         program = TEN_LINES.replace("reschedule_interval = 60", "reschedule_interval = 2")
         line, code, errors = first_line_then_sigterm(program, tmp_path, {"PATH": path_with(redis_servers, tmp_path)})
         assert (line, code, errors) == ("refreshing 1\n", 0, "")
-    assert time.monotonic() - begin < 20
     assert (tmp_path / "scheduler-data").is_dir()
 
 

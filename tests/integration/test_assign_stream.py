@@ -55,7 +55,7 @@ async def test_a_server_that_is_a_replica_for_a_while_makes_no_reply_that_of_ano
             if number == 170:
                 wait_until(lambda: errors() > before)  # what was sent is read when the server comes to it
                 admin.replicaof("NO", "ONE")
-            given.append(task.id)  # type: ignore[attr-defined]
+            given.append(task.id)
             yield task
 
     with pytest.raises(AssignFailed) as caught:

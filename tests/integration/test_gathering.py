@@ -153,7 +153,11 @@ async def test_a_single_assignment_leaves_at_once(server: RedisServer) -> None:
         await scheduler.start_task_accept()
         await _quiet(scheduler)
         leaving = scheduler.assign_task(Job("single", after(3600)))
-        with Scheduler(server.url, namespace="alone") as other:  # which blocks this turn
+        # It blocks this turn, on purpose.
+        with (
+            pytest.warns(RuntimeWarning, match="on an event loop"),
+            Scheduler(server.url, namespace="alone") as other,
+        ):
             assert comes_true(lambda: other.is_scheduled("single"), 5)
         assert await leaving
 

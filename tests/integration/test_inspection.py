@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -83,6 +84,11 @@ async def outcome(call: Awaitable[bool]) -> object:
         return type(error)
 
 
+def make_namespace(servers: list[RedisServer]) -> None:
+    with Scheduler({"storage": storage(servers)}, Lines()) as scheduler:
+        scheduler.start_task_accept()
+
+
 @pytest.mark.parametrize("kind", [Scheduler, AsyncScheduler])
 @pytest.mark.parametrize("old", ["redis-0", "redis-1"])
 @pytest.mark.parametrize("existing", [False, True])
@@ -90,8 +96,7 @@ async def test_an_old_version_is_refused_at_the_start(
     own_servers: list[RedisServer], kind: Any, old: str, existing: bool
 ) -> None:
     if existing:
-        with Scheduler({"storage": storage(own_servers)}, Lines()) as first:
-            first.start_task_accept()
+        await asyncio.to_thread(make_namespace, own_servers)
     before = contents(own_servers[int(old[-1])])
     logger = Lines()
     runtime = Altered(**{old: as_redis_6_0})

@@ -13,7 +13,8 @@ import redis
 
 from interval_scheduler import PartitionUnavailable, Scheduler, UnusableInstance
 from tests.servers import Binary, RedisServer, _die_with_parent, free_port
-from tests.tasks import Job, Recorder, after, eventually
+from tests.tasks import Job, Recorder, after
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def sentinel_port(server_binary: Binary, own_servers: list[RedisServer], tmp_pat
     process.wait()
 
 
-async def test_tasks_run_on_the_primary_that_sentinel_names(sentinel_port: int, own_servers: list[RedisServer]) -> None:
+def test_tasks_run_on_the_primary_that_sentinel_names(sentinel_port: int, own_servers: list[RedisServer]) -> None:
     recorder = Recorder(coroutine=True)
     with Scheduler(f"redis+sentinel://127.0.0.1:{sentinel_port}/primary/0", namespace="sentinel") as scheduler:
         scheduler.start_task_accept()
         scheduler.start_task_execute(recorder.handler)
         scheduler.assign_task(Job("a"))
-        await eventually(lambda: recorder.calls)
+        wait_until(lambda: recorder.calls)
         with redis.Redis.from_url(own_servers[0].url) as client:
             assert client.exists("{sentinel}:topology")
         scheduler.stop_task_execute()
@@ -87,7 +88,7 @@ def replica(own_servers: list[RedisServer]) -> Iterator[redis.Redis]:
 
 
 @pytest.mark.parametrize("how", ["asked for", "after a crash"])
-async def test_work_goes_on_at_the_new_primary(
+def test_work_goes_on_at_the_new_primary(
     replica: redis.Redis, sentinel_port: int, own_servers: list[RedisServer], how: str
 ) -> None:
     """prefect#22436, docket#440: after a failover the process stayed at the old primary, or did nothing."""
@@ -98,22 +99,22 @@ async def test_work_goes_on_at_the_new_primary(
         Scheduler(f"redis+sentinel://127.0.0.1:{sentinel_port}/primary/0", namespace="sentinel") as scheduler,
     ):
         # Sentinel takes only a replica that it knows and that is in step.
-        await eventually(lambda: in_step(replica, sentinel), 30)
+        wait_until(lambda: in_step(replica, sentinel), 30)
         scheduler.on("data-loss", lost.append)
         scheduler.start_task_accept()
         scheduler.start_task_execute(recorder.handler)
         scheduler.assign_task(Job("a", after(0.1), 0.5))
-        await eventually(lambda: len(recorder.calls) >= 3)
-        await eventually(lambda: state_of(scheduler) == "scheduled")  # a pause, so that the replica has everything
+        wait_until(lambda: len(recorder.calls) >= 3)
+        wait_until(lambda: state_of(scheduler) == "scheduled")  # a pause, so that the replica has everything
         if how == "asked for":
             sentinel.execute_command("SENTINEL", "FAILOVER", "primary")
         else:
             own_servers[0].kill()
-        await eventually(lambda: replica.info("replication")["role"] == "master", 30)
+        wait_until(lambda: replica.info("replication")["role"] == "master", 30)
         # Sentinel tells of the new primary once it has seen for itself that it is one.
-        await eventually(lambda: primary_port(sentinel) == own_servers[1].port, 30)
+        wait_until(lambda: primary_port(sentinel) == own_servers[1].port, 30)
         told = time.time()
-        await eventually(lambda: recorder.calls[-1].started > told)
+        wait_until(lambda: recorder.calls[-1].started > told)
         back = next(call.started for call in recorder.calls if call.started > told)
         assert back - told < 3, "it is to be back within two seconds"
         scheduler.remove_task("a")

@@ -104,7 +104,7 @@ def test_would_run_runs_nothing(scheduler: SimulatedScheduler, seen: list[Any]) 
 
 def test_would_run_knows_jitter(scheduler: SimulatedScheduler, seen: list[Any]) -> None:
     task = Reminder("spread", START + timedelta(minutes=1), interval=3600)
-    task.jitter = 600  # type: ignore[attr-defined]
+    task.jitter = 600
     scheduler.assign_task(task)
     expected = scheduler.would_run(hours=5)
     assert [Occurrence(run.id, run.due) for run in scheduler.advance(hours=5)] == expected

@@ -72,17 +72,69 @@ def test_instances_in_a_variable(text: str, names: list[str]) -> None:
     assert [instance.name for instance in options.instances] == names
 
 
-def test_a_misspelt_variable_is_warned_of_once_and_at_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fault-D11."""
     monkeypatch.setenv(PREFIX + "NAME_SPACE", "x")
-    monkeypatch.setenv(PREFIX + "LEASE", "x")
+    monkeypatch.setenv(PREFIX + "ZZZ", "x")
     monkeypatch.setenv(PREFIX + "REDIS", "first")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        scheduler = Scheduler("memory://misspelt")
-        scheduler.concurrency = 7
-    [warning] = caught
-    assert f"{PREFIX}LEASE, {PREFIX}NAME_SPACE; use " in str(warning.message)
-    assert warning.filename == __file__
+    with pytest.raises(InvalidOptions) as caught:
+        Scheduler("memory://misspelt")
+    first, second = caught.value.problems
+    assert first == f"the environment variable {PREFIX}NAME_SPACE is unknown: use {PREFIX}NAMESPACE"
+    assert second.startswith(f"the environment variable {PREFIX}ZZZ is unknown: unset it, or use {PREFIX}INSTANCES, ")
+
+
+# What Kubernetes and Docker set for services named interval-scheduler and interval-scheduler-redis.
+OF_KUBERNETES = {
+    "SERVICE_HOST": "10.0.0.11",
+    "SERVICE_PORT": "8080",
+    "SERVICE_PORT_HTTP_METRICS": "9090",
+    "PORT": "tcp://10.0.0.11:8080",
+    "PORT_8080_TCP": "tcp://10.0.0.11:8080",
+    "PORT_8080_TCP_PROTO": "tcp",
+    "PORT_8080_TCP_PORT": "8080",
+    "PORT_8080_TCP_ADDR": "10.0.0.11",
+    "REDIS_SERVICE_HOST": "10.0.0.12",
+    "REDIS_SERVICE_PORT": "6379",
+    "REDIS_PORT": "tcp://10.0.0.12:6379",
+    "REDIS_PORT_6379_UDP_ADDR": "10.0.0.12",
+    "NAMESPACE_PORT": "udp://10.0.0.13:53",
+}
+
+
+def test_what_kubernetes_makes_of_the_name_of_a_service_is_left_alone() -> None:
+    environment = {PREFIX + name: value for name, value in OF_KUBERNETES.items()}
+    assert load_options(None, environment=environment).namespace == "interval-scheduler"
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "8080"), ("PORTS", "tcp://a:1"), ("SERVICE", "x"), ("HOST", "x")])
+def test_what_only_looks_like_it_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidOptions, match=f"{PREFIX}{name} is unknown"):
+        load_options(None, environment={PREFIX + name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides", "namespace"),
+    [
+        (None, {}, "from-environment"),
+        ("redis://h", {}, "from-environment"),
+        (Options(), {}, "from-environment"),
+        ({"concurrency": 5}, {}, "from-environment"),
+        (None, {"namespace": "billing"}, "billing"),
+        ({"namespace": "billing"}, {}, "billing"),
+        (Options(namespace="billing"), {}, "billing"),
+        (Options(namespace="billing"), {"namespace": "mail"}, "mail"),
+        (None, {"namespace": "interval-scheduler"}, "interval-scheduler"),
+    ],
+)
+def test_the_environment_does_not_override_a_namespace_that_a_program_names(
+    given: Any, overrides: dict[str, Any], namespace: str
+) -> None:
+    """fault-D11: two schedulers of one program would share their tasks."""
+    environment = {PREFIX + "NAMESPACE": "from-environment", PREFIX + "CONCURRENCY": "7"}
+    options = load_options(given, overrides, environment)
+    assert options.namespace == namespace
+    assert options.concurrency == 7
 
 
 def test_instances_without_a_name_are_warned_of_once_and_at_the_caller() -> None:

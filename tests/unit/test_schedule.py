@@ -283,7 +283,12 @@ def test_a_wrong_interval_is_refused_with_field_and_fix(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "suggestion"), [("0 8 * * MON", "Cron('0 8 * * MON')"), ("60", 'Cron("*/5 * * * *"), or seconds as a')]
+    ("value", "suggestion"),
+    [
+        ("0 8 * * MON", "Cron('0 8 * * MON')"),
+        ("@daily", "Cron('@daily')"),
+        ("60", 'Cron("*/5 * * * *"), or seconds as a'),
+    ],
 )
 def test_an_interval_as_text_is_told_of_cron(value: str, suggestion: str) -> None:
     with pytest.raises(InvalidTask) as caught:

@@ -121,6 +121,171 @@ def assign(scheduler: Scheduler) -> None:
 """
 
 
+MEMBERS = """
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from interval_scheduler import Cron, Retry, Task
+
+
+class InClass(Task):
+    id = 5  # wrong
+    execute_on = "2030-01-01"  # wrong
+    reschedule_interval = "60"  # wrong
+    retry = 3  # wrong
+    timeout = "5"  # wrong
+    misfire = 5  # wrong
+    misfire_limit = "10"  # wrong
+    delivery = None  # wrong
+    jitter = "1"  # wrong
+
+
+class InInit(Task):
+    def __init__(self) -> None:
+        self.id = 5  # wrong
+        self.execute_on = "2030-01-01"  # wrong
+        self.reschedule_interval = "60"  # wrong
+        self.retry = 3  # wrong
+        self.timeout = "5"  # wrong
+        self.misfire = 5  # wrong
+        self.misfire_limit = 1.5  # wrong
+        self.delivery = None  # wrong
+        self.jitter = None  # wrong
+
+
+class Properties(Task):
+    @property
+    def id(self) -> int:  # wrong
+        return 5
+
+    @property
+    def execute_on(self) -> Cron:  # wrong
+        return Cron("@daily")
+
+    @property
+    def reschedule_interval(self) -> str:  # wrong
+        return "60"
+
+    @property
+    def retry(self) -> int | None:  # wrong
+        return 3
+
+
+class Methods(Task):
+    def reschedule_interval(self) -> float:  # wrong
+        return 60
+
+    async def serialize(self, more: int) -> None:  # wrong
+        return None
+
+
+@dataclass
+class Fields(Task):
+    id: int  # wrong
+    execute_on: str | None = None  # wrong
+    reschedule_interval: str = "60"  # wrong
+    retry: int = 3  # wrong
+    timeout: timedelta | str | None = None  # wrong
+    misfire: int = 0  # wrong
+"""
+METHODS = """
+from interval_scheduler import AsyncScheduler, Cron, Postpone, Retry, RetryAfter, Scheduler, current_execution
+
+s = Scheduler("memory://")
+s.assign_task("a")  # wrong
+s.assign_task(None)  # wrong
+s.assign_tasks(5)  # wrong
+s.assign_tasks(["a"])  # wrong
+s.post({}, "5")  # wrong
+s.post({}, 5, id=5)  # wrong
+s.post({}, 5, max_retries="3")  # wrong
+s.remove_task(5)  # wrong
+s.remove_tasks([5])  # wrong
+s.reschedule_task("a", delay="5")  # wrong
+s.reschedule_task("a", execute_on="2030-01-01")  # wrong
+s.reschedule_task("a", execute_on=Cron("@daily"))  # wrong
+s.run_task_now(5)  # wrong
+s.is_scheduled(5)  # wrong
+s.peek_task(5)  # wrong
+s.upcoming(offset="5")  # wrong
+s.upcoming(duration="5")  # wrong
+s.upcoming(limit="5")  # wrong
+s.confirm_task("a", "5")  # wrong
+s.try_lock(5)  # wrong
+s.try_auto_lock("a", "5")  # wrong
+s.purge_dead_tasks(before="2030-01-01")  # wrong
+s.retry_dead_tasks([5])  # wrong
+s.start_task_execute(5)  # wrong
+s.start_task_execute(print, confirm="always")  # wrong
+s.stop_task_execute(grace="5")  # wrong
+s.wait(grace="5")  # wrong
+s.on(5, print)  # wrong
+s.on("online", 5)  # wrong
+Retry(max_retries="3")  # wrong
+Retry(backoff="5")  # wrong
+Retry(factor=None)  # wrong
+Cron(5)  # wrong
+Cron("@daily", tz=5)  # wrong
+RetryAfter("5")  # wrong
+Postpone(None)  # wrong
+current_execution().extend("5")  # wrong
+
+
+async def use(a: AsyncScheduler) -> None:
+    await a.assign_task("a")  # wrong
+    await a.post({}, "5")  # wrong
+    await a.reschedule_task("a", delay="5")  # wrong
+    await a.try_auto_lock("a", "5")  # wrong
+    await a.stop_task_execute(grace="5")  # wrong
+    await a.start_task_execute(5)  # wrong
+"""
+RIGHT = """
+from datetime import UTC, datetime, timedelta
+
+import pendulum
+from interval_scheduler import Cron, Retry, Scheduler, Task
+
+
+class Pendulum(Task):
+    id = "a"
+    execute_on = pendulum.now()
+    reschedule_interval = pendulum.duration(minutes=1)
+    timeout = pendulum.duration(minutes=1)
+    jitter = pendulum.duration(minutes=1)
+    retry = Retry(backoff=pendulum.duration(minutes=1))
+
+    def serialize(self) -> dict[str, int]:
+        return {}
+
+
+class Later(Task):
+    id: str
+    execute_on: datetime | None = None
+    reschedule_interval: Cron | float | None = None
+
+    def __init__(self) -> None:
+        self.id = "a"
+        self.reschedule_interval = Cron("@daily")
+        self.own = 5
+
+    def serialize(self) -> int:
+        return self.own
+
+
+scheduler = Scheduler("memory://")
+scheduler.assign_task(Pendulum())
+scheduler.post({}, pendulum.duration(minutes=1))
+scheduler.post({}, timedelta(minutes=1))
+scheduler.reschedule_task(Later(), execute_on=pendulum.now())
+scheduler.reschedule_task("a", delay=pendulum.duration(minutes=1))
+scheduler.stop_task_execute(grace=timedelta(seconds=5))
+scheduler.purge_dead_tasks(before=datetime.now(UTC))
+task: Task = Later()
+print(task.id, task.reschedule_interval, task.retry.max_retries)
+"""
+
+
 OPTIONS = """
 from datetime import timedelta
 from typing import Any
@@ -159,7 +324,7 @@ def check(path: Path, text: str) -> subprocess.CompletedProcess[str]:
     # An empty configuration: the one of this project is not that of a user.
     path.joinpath("mypy.ini").write_text("[mypy]\n")
     return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"],
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", f"--cache-dir={path.parent}", "user.py"],
         cwd=path,
         env={**os.environ, "MYPYPATH": str(ROOT)},
         capture_output=True,
@@ -190,6 +355,19 @@ def test_misspelt_and_mistyped_options_are_seen_by_the_checker(tmp_path: Path) -
     assert len(wrong) == 6
     for number in wrong:
         assert any(line.startswith(f"user.py:{number}: error:") for line in lines), lines
+
+
+@pytest.mark.parametrize("text", [MEMBERS, METHODS], ids=["members", "methods"])
+def test_what_is_refused_at_run_time_is_refused_by_the_checker(tmp_path: Path, text: str) -> None:
+    """fault-D8: each line marked as wrong, and no other one."""
+    found = {int(line.split(":")[1]) for line in check(tmp_path, text).stdout.splitlines() if ": error: " in line}
+    assert found == {number for number, line in enumerate(text.splitlines(), 1) if "# wrong" in line}
+
+
+def test_times_and_durations_of_subclasses_pass_a_strict_checker(tmp_path: Path) -> None:
+    """fault-D1."""
+    result = check(tmp_path, RIGHT)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_every_shape_of_a_task_can_be_prepared(tmp_path: Path) -> None:
