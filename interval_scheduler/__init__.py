@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .model.errors import TaskDefinitionWarning as TaskDefinitionWarning
     from .model.errors import TopologyMismatch as TopologyMismatch
     from .model.errors import UnsuitableServer as UnsuitableServer
+    from .model.errors import UnusableInstance as UnusableInstance
     from .model.events import Event as Event
     from .model.locks import AsyncLock as AsyncLock
     from .model.locks import Lock as Lock
@@ -75,6 +76,7 @@ _HOMES = {
         "TaskDefinitionWarning",
         "TopologyMismatch",
         "UnsuitableServer",
+        "UnusableInstance",
     ),
     "model.locks": ("AsyncLock", "Lock"),
     "model.events": ("Event",),

@@ -18,6 +18,8 @@ from .refusal import GENERAL_FIX, explain
 # Packers that are free: making one allocates 256 KiB, and two threads must not use the same one at once.
 _packers: list[Any] = []
 _NIL = b"\xc0"
+_LEVELS_OF_MSGPACK = 1000
+"""About how many levels msgpack writes and reads. Each takes a byte at least."""
 
 
 def encode_payload(payload: object, owner: str, limit: int) -> bytes:
@@ -29,6 +31,8 @@ def encode_payload(payload: object, owner: str, limit: int) -> bytes:
     """
     try:
         raw = pack(payload)
+        if len(raw) >= _LEVELS_OF_MSGPACK:
+            pack([payload])  # a body is one level more, and must be readable too
     except Exception as error:  # several types of msgpack, and what a change by another thread leads to
         problem, fix = explain(payload, error, pack) or (f"it was not taken ({error_text(error, 200)})", GENERAL_FIX)
         rule = f"holds something msgpack cannot carry exactly: {problem}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from ..model.errors import PartitionUnavailable, UnusableInstance
 from ..model.instances import Instance
 from ..model.options import OptionFields, Options, OptionsGiven, load_options
 from ..servers.requirements import Finding, number, parse_info, startup_findings, untold_findings
@@ -63,7 +64,7 @@ class _Diagnosis:
                 self._examine(instance, found)
             except Exception as error:  # the other instances are examined whatever it is
                 findings += [finding for finding in found if finding.check != "reachable"]
-                findings.append(_unreachable(instance, error))
+                findings.append(_unreachable(instance, self._endpoints[instance.name].failure(error)))
             else:
                 findings += found
         findings += clock_findings(self._clocks)
@@ -121,19 +122,12 @@ class _Diagnosis:
                 found += Trial(name, trial, self._options, self._transport.execute, connection, self._runtime).run()
 
 
-def _unreachable(instance: Instance, error: Exception) -> Finding:
-    from redis.exceptions import AuthenticationError
-
-    if isinstance(error, AuthenticationError):
-        fix = "give the username and password of an ACL user in the URL"
-    elif lacks_right(error):
-        # With a database other than 0, connecting sends SELECT.
-        fix = (
-            "give the user the right that is named (a URL with a database other than 0 needs +select, see docs/acl.md)"
-        )
+def _unreachable(instance: Instance, failure: PartitionUnavailable) -> Finding:
+    message = f"no usable connection ({failure.reason}): its partitions are unavailable"
+    if isinstance(failure, UnusableInstance) and failure.remedy:
+        fix = failure.remedy
     elif instance.kind == "sentinel":
         fix = "check the addresses of the Sentinels, and the service name"
     else:
         fix = "check that the server runs, its address and port, firewall, TLS (rediss://) and maxclients"
-    message = f"no usable connection ({str(error) or type(error).__name__}): its partitions are unavailable"
     return Finding("error", instance.name, "reachable", message, fix)

@@ -102,19 +102,44 @@ class PartitionUnavailable(SchedulerError):
     """
 
     def __init__(self, instance: str, reason: str, *, unknown_outcome: bool = False, refused: bool = False) -> None:
-        outcome = (
-            "the command was sent and may have been carried out; repeating it is safe"
-            if unknown_outcome
-            else "the command was not carried out; repeat the call when the instance is back"
-        )
-        super().__init__(f"Redis instance {instance!r} is unavailable: {reason}; {outcome}.")
+        super().__init__(instance, reason)
         self.instance = instance
         self.reason = reason
         self.unknown_outcome = unknown_outcome
         self.refused = refused
 
+    def __str__(self) -> str:
+        return f"Redis instance {self.instance!r} is unavailable: {self.reason}; {self._outcome()}."
 
-class UnsuitableServer(PartitionUnavailable):
+    def _outcome(self) -> str:
+        if self.unknown_outcome:
+            return "the command was sent and may have been carried out; repeating it is safe"
+        return "the command was not carried out; repeat the call when the instance is back"
+
+
+class UnusableInstance(PartitionUnavailable):
+    """A Redis instance cannot be used until somebody corrects something: waiting does not help. `remedy` says what.
+
+    A wrong password or user, a missing right, a database that the server does not have, TLS on one side only, a
+    certificate that is not trusted, a key of another type, or something that is not Redis. Workers and schedulers go
+    on trying, because the server may be what is corrected. A server that is away, loads its data, is busy or has too
+    many clients is another `PartitionUnavailable`.
+    """
+
+    def __init__(
+        self, instance: str, reason: str, remedy: str = "", *, unknown_outcome: bool = False, refused: bool = False
+    ) -> None:
+        super().__init__(instance, reason, unknown_outcome=unknown_outcome, refused=refused)
+        self.remedy = remedy
+
+    def _outcome(self) -> str:
+        remedy = f"{self.remedy}. " if self.remedy else ""
+        if self.unknown_outcome:
+            return f"{remedy}The command was sent and may have been carried out; repeating it is safe once this is done"
+        return f"{remedy}The command was not carried out, and waiting does not help"
+
+
+class UnsuitableServer(UnusableInstance):
     """A Redis instance is not used, because its version is too old or because it may evict tasks.
 
     A scheduler does not start with it. If it changed later, its partitions are unavailable until it is corrected.

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..support.text import repr_of, short_repr, type_with_article
+from .tls import TLS_OPTIONS, switch, tls_settings
+from .urls import (
+    DEFAULT_URL,
+    check_scheme,
+    database,
+    host_name,
+    port_number,
+    server_settings,
+    shown_address,
+    split_url,
+    suggestion,
+)
 
-DEFAULT_URL = "redis://localhost:6379/0"
+_LOGIN = frozenset({"username", "password"})
+_OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password"})
+_ADDRESS = {
+    "redis": frozenset({"host", "port", "path", "db"}),
+    "sentinel": frozenset({"sentinels", "service", "db"}),
+    "embedded": frozenset({"path"}),
+    "memory": frozenset({"name"}),
+}
+"""The settings that say where an instance of each kind is."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -38,152 +58,177 @@ def named_instance(text: str) -> str | dict[str, str]:
     return {"name": name, "url": url} if separator and "://" not in name else text
 
 
+def same_addresses(instances: Sequence[Instance], label: str) -> list[str]:
+    """The problems of instances that have names of their own but one address."""
+    seen: dict[tuple[object, ...], int] = {}
+    problems = []
+    for position, instance in enumerate(instances):
+        first = seen.setdefault(_address(instance), position)
+        if instance.name != instances[first].name:
+            what = f"{label}[{first}] and [{position}] have the same address"
+            problems.append(f"{what}: a server must be there once, or with databases of its own (/0, /1)")
+    return problems
+
+
+def _address(instance: Instance) -> tuple[object, ...]:
+    settings = instance.settings
+    if instance.kind == "sentinel":
+        where: object = (sorted(settings["sentinels"]), settings["service"])
+    elif instance.kind == "embedded":
+        where = os.path.abspath(settings["path"])
+    else:
+        where = settings.get("path") or settings.get("name") or (settings.get("host", "").lower(), settings.get("port"))
+    return instance.kind, repr(where), settings.get("db", 0)
+
+
 def parse_instance(entry: object) -> Instance:
-    """One entry of ``storage.instances`` as a value.
+    """One entry of ``storage.instances`` as a value. An `Instance` is checked like everything else.
 
     Raises:
-        ValueError: saying what is wrong with it.
+        ValueError: saying what is wrong with it, but nothing that may be a part of a password.
     """
     if isinstance(entry, Instance):
-        return entry
+        return _checked(entry)
     if isinstance(entry, str):
-        return _from_url(entry)
+        return _from_url(entry, {})
     if not isinstance(entry, Mapping):
         raise ValueError(f"is {type_with_article(entry)}: use a URL or a mapping")
     values = dict(entry)
     name, weight = values.pop("name", None), values.pop("weight", 1)
-    if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= 200):
-        raise ValueError(f"name is {short_repr(name)}: use text of 1 to 200 characters")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
-        raise ValueError(f"weight is {short_repr(weight)}: use a number above 0, up to a million")
-    if "url" in values:
-        url = values.pop("url")
-        if not isinstance(url, str):
-            raise ValueError(f"url is {short_repr(url)}: use text such as {DEFAULT_URL!r}")
-        instance = _from_url(url)
-        taken = sorted(values.keys() & {"host", "port", "db"})
-        if taken:
-            raise ValueError(f"{taken[0]} is given besides url: write it into the url")
-    else:
-        instance = _from_address(values)
-    _check_extra(values)
-    settings = {**instance.settings, **values}
-    instance = replace(instance, settings=settings, weight=float(weight))
+    if name is not None:
+        _check_name(name)
+    _check_weight(weight)
+    instance = _from_url(values.pop("url"), values) if "url" in values else _from_address(values)
+    instance = replace(instance, weight=float(weight))
     return replace(instance, name=name, named=True) if name is not None else instance
 
 
-def _check_extra(values: Mapping[str, object]) -> None:
-    known = {"username", "password"}
-    for name in values:
-        if name not in known and not name.startswith("ssl"):
-            raise ValueError(
-                f"{name} is unknown: use url, or host, port, db, username, password, ssl_…; name and weight"
-            )
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        raise ValueError(f"name is {_what(name)}: use text of 1 to 200 characters")
+    if "://" in name or "@" in name:
+        raise ValueError("name is like a URL: use a name without :// and @, because logs and messages show it")
+
+
+def _check_weight(weight: object) -> None:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
+        raise ValueError(f"weight is {_what(weight)}: use a number above 0, up to a million")
+
+
+def _checked(instance: Instance) -> Instance:
+    """An `Instance` whose settings are checked and typed; the same one if nothing had to be changed."""
+    if instance.kind not in _ADDRESS:
+        raise ValueError(f"kind is not known: use {', '.join(_ADDRESS)}")
+    if instance.named:
+        _check_name(instance.name)
+    _check_weight(instance.weight)
+    values = dict(instance.settings)
+    where = {name: values.pop(name) for name in _ADDRESS[instance.kind] & values.keys()}
+    if instance.kind == "redis" and "path" not in where:
+        where |= {"host": host_name(where.get("host")), "port": port_number(where.get("port", 6379))}
+    if instance.kind in ("redis", "sentinel"):
+        where["db"] = database(where.get("db", 0))
+    if instance.kind == "sentinel":
+        where["sentinels"] = [(host_name(host), port_number(port)) for host, port in where.get("sentinels", ())]
+    needed = {"redis": "db", "sentinel": "service", "embedded": "path", "memory": "name"}[instance.kind]
+    if needed not in where or (instance.kind == "sentinel" and not where.get("sentinels")):
+        raise ValueError(f"settings lack {needed}: make the instance from a URL")
+    settings = where | _more_settings(values, instance.kind, has_tls="path" not in where)
+    # 1 is equal to True, but it is no switch that was checked.
+    same = settings == instance.settings and all(
+        type(settings[name]) is type(instance.settings[name]) for name in settings
+    )
+    return instance if same else replace(instance, settings=settings)
+
+
+def _from_url(url: object, values: dict[str, Any]) -> Instance:
+    """An instance from a URL, and from what a mapping gives besides it."""
+    if not isinstance(url, str):
+        raise ValueError(f"url is {_what(url)}: use text such as {DEFAULT_URL!r}")
+    scheme, rest = split_url(url)
+    if scheme in ("embedded", "memory"):
+        if values:
+            _refuse_unknown(values, ())
+        return _private(scheme, rest)
+    settings = server_settings(scheme, rest)
+    kind = "sentinel" if "service" in settings else "redis"
+    taken = sorted(name for name in values if name in ("host", "port", "db"))
+    taken += sorted(name for name in values.keys() & settings.keys() - {"ssl"} if values[name] != settings[name])
+    if taken:
+        raise ValueError(f"{taken[0]} is given besides url: write it into the url only")
+    if "ssl" in values:
+        given = switch("ssl", values.pop("ssl"))
+        if kind != "sentinel" or "ssl" in settings:
+            check_scheme(given, "ssl" in settings, scheme)
+        if given:
+            settings["ssl"] = True
+    address = {name: settings.pop(name) for name in _ADDRESS[kind] & settings.keys()}
+    settings = address | _more_settings(settings | values, kind, has_tls=scheme != "unix")
+    return Instance(shown_address(settings), kind, settings)
+
+
+def _private(scheme: str, rest: str) -> Instance:
+    # Neither has a login, and both are shown as a name: what looks like a login or a query is a mistake.
+    if re.match(r"[^@]*:[^@]*@", rest) or "?" in rest:
+        raise ValueError(f"{scheme}:// takes no login and no options: remove what has @ or ? in it")
+    if scheme == "memory":
+        if "@" in rest:
+            raise ValueError("memory:// takes no login: remove the @ and what is before it")
+        return Instance(f"memory:{rest}", "memory", {"name": rest}, named=True)
+    if not rest:
+        raise ValueError("embedded:// needs the path of a folder, such as embedded://./scheduler-data")
+    return Instance(f"embedded:{os.path.abspath(rest)}", "embedded", {"path": rest}, named=True)
 
 
 def _from_address(values: dict[str, Any]) -> Instance:
-    host, port, db = values.pop("host", "localhost"), values.pop("port", 6379), values.pop("db", 0)
-    if not isinstance(host, str) or not host:
-        raise ValueError(f"host is {short_repr(host)}: use a host name or address")
-    if isinstance(port, str) and port.isdecimal():
-        port = int(port)
-    port, db = _port(port), _db(db)
-    return Instance(f"{host}:{port}/{db}", "redis", {"host": host, "port": port, "db": db})
+    settings = {
+        "host": host_name(values.pop("host", "localhost")),
+        "port": port_number(values.pop("port", 6379)),
+        "db": database(values.pop("db", 0)),
+    }
+    return Instance(shown_address(settings), "redis", settings | _more_settings(values, "redis", has_tls=True))
 
 
-def _port(port: object) -> int:
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise ValueError(f"port is {short_repr(port)}: use a whole number from 1 to 65,535")
-    return port
-
-
-def _db(db: object) -> int:
-    if isinstance(db, str) and db.isdecimal():
-        db = int(db)
-    if isinstance(db, bool) or not isinstance(db, int) or not 0 <= db <= 1_000_000:
-        raise ValueError(f"db is {short_repr(db)}: use a whole number from 0")
-    return db
-
-
-def _from_url(url: str) -> Instance:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        raise ValueError(f"{short_repr(_without_password(url))} is not a URL: write it like {DEFAULT_URL!r}")
-    if scheme == "embedded":
-        if not rest:
-            raise ValueError("embedded:// needs the path of a folder, such as embedded://./scheduler-data")
-        return Instance(f"embedded:{os.path.abspath(rest)}", "embedded", {"path": rest}, named=True)
-    if scheme == "memory":
-        return Instance(f"memory:{rest}", "memory", {"name": rest}, named=True)
-    if scheme == "redis+cluster":
-        raise ValueError("redis+cluster:// is not supported yet: list the servers as separate instances")
-    if scheme in ("unix", "redis", "rediss", "valkey", "valkeys", "redis+sentinel"):
-        try:
-            return _from_server_url(url, scheme)
-        except UnicodeError as error:
-            raise ValueError(f"{short_repr(_without_password(url))}: {error}") from error
-    raise ValueError(
-        f"scheme {scheme!r} is unknown: use redis, rediss, valkey, valkeys, redis+sentinel, unix, embedded or memory"
-    )
-
-
-def _from_server_url(url: str, scheme: str) -> Instance:
-    # Imported here, because it takes two milliseconds.
-    from urllib.parse import parse_qsl, unquote, urlsplit
-
-    parts = urlsplit(url)
+def _more_settings(values: Mapping[str, Any], kind: str, *, has_tls: bool) -> dict[str, Any]:
+    """The settings besides the address, checked: login and TLS."""
+    if kind in ("embedded", "memory"):
+        _refuse_unknown(values, ())
+        return {}
+    texts = _LOGIN | (_OF_SENTINELS if kind == "sentinel" else frozenset())
+    switches = ("ssl", "sentinel_ssl") if kind == "sentinel" else ("ssl",)
+    _refuse_unknown(values, {*texts, *switches, *TLS_OPTIONS})
     settings: dict[str, Any] = {}
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if scheme != "unix" and any("@" in part for part in (parts.path, parts.fragment, *(name for name, _ in query))):
-        raise ValueError(f"{short_repr(_without_password(url))}: write / as %2F, ? as %3F and # as %23 in a password")
-    for name, value in query:
-        if name not in ("db", "username", "password", "sentinel_username", "sentinel_password") and not name.startswith(
-            "ssl_"
-        ):
-            raise ValueError(f"query parameter {name!r} is unknown: use db, username, password or ssl_…")
-        settings[name] = value
-    if parts.username:
-        settings["username"] = unquote(parts.username)
-    if parts.password:
-        settings["password"] = unquote(parts.password)
-    if scheme == "unix":
-        path = unquote(parts.path)
-        settings |= {"path": path, "db": _db(settings.get("db", 0))}
-        if not path:
-            raise ValueError("unix:// needs the path of a socket, such as unix:///run/redis.sock")
-        return Instance(f"{path}/{settings['db']}", "redis", settings)
-    path = unquote(parts.path).strip("/")
-    if scheme == "redis+sentinel":
-        return _from_sentinel_url(parts.netloc.rpartition("@")[2], path, settings)
-    settings["db"] = _db(path or settings.get("db", 0))
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(
-            f"port of {short_repr(_without_password(url))} is wrong: use a whole number from 1 to 65,535"
-        ) from error
-    settings["host"] = parts.hostname or "localhost"
-    settings["port"] = _port(6379 if port is None else port)
-    if scheme in ("rediss", "valkeys"):
-        settings["ssl"] = True
-    return Instance(f"{settings['host']}:{settings['port']}/{settings['db']}", "redis", settings)
+    for name in sorted(texts & values.keys()):
+        if values[name] is not None and not isinstance(values[name], str):
+            raise ValueError(f"{name} is {type_with_article(values[name])}: use text")
+        if values[name]:
+            settings[name] = values[name]
+    tls = [switch("ssl", values["ssl"]) if "ssl" in values else False]
+    if kind == "sentinel":
+        # Sentinels are spoken to as the servers are, unless it is said otherwise.
+        tls.append(switch("sentinel_ssl", values["sentinel_ssl"]) if "sentinel_ssl" in values else tls[0])
+    if any(tls):
+        settings |= dict(zip(switches, tls, strict=True))
+    if settings.get("ssl") and not has_tls:
+        raise ValueError("ssl is on, but a unix socket has no TLS: leave it out")
+    given = {name: value for name, value in values.items() if name in TLS_OPTIONS and value is not None}
+    if given and not any(tls):
+        raise ValueError(f"{min(given)} is given, but TLS is not used: write rediss:// (ssl: true), or leave it out")
+    return settings | tls_settings({name: values[name] for name in values if name in TLS_OPTIONS})
 
 
-def _from_sentinel_url(hosts: str, path: str, settings: dict[str, Any]) -> Instance:
-    service, _, db = path.partition("/")
-    if not service or not hosts:
-        raise ValueError(
-            "redis+sentinel:// needs hosts and a service: redis+sentinel://host:26379,host2:26379/service/0"
-        )
-    sentinels = []
-    for entry in hosts.split(","):
-        host, _, port = entry.partition(":")
-        sentinels.append((host, _port(int(port) if port.isdecimal() else port or 26379)))
-    settings |= {"db": _db(db or 0), "sentinels": sentinels, "service": service}
-    return Instance(f"{service}/{settings['db']}", "sentinel", settings)
+def _refuse_unknown(values: Mapping[Any, Any], known: Any) -> None:
+    for name in values:
+        if name not in known:
+            shown = f"{name} is" if isinstance(name, str) and re.fullmatch(r"[A-Za-z_]{1,30}", name) else "a field is"
+            close = suggestion(name, known) if isinstance(name, str) else ""
+            what = "unknown" if known else "without effect here"
+            raise ValueError(
+                f"{shown} {what}{close}: use url, or host, port, db, username, password, ssl, ssl_…; name and weight"
+            )
 
 
-def _without_password(url: str) -> str:
-    """A URL for a message. Also a wrong one, so everything from the first colon to the last @ counts as a password."""
-    url = re.sub(r"(//[^:/@]*:).*@", r"\1***@", url)
-    return re.sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", url)
+def _what(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return short_repr(value, 20)
+    return "too long or empty" if isinstance(value, str) else type_with_article(value)

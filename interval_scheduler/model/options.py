@@ -19,7 +19,8 @@ from ..support.numbers import plain_number, seconds_of
 from ..support.text import repr_of, short_repr, type_with_article
 from ..support.warning import warn_caller
 from .errors import InvalidOptions
-from .instances import DEFAULT_URL, Instance, named_instance, parse_instance
+from .instances import Instance, named_instance, parse_instance, same_addresses
+from .urls import DEFAULT_URL
 
 ENVIRONMENT: Mapping[str, str] = {
     "INTERVAL_SCHEDULER_INSTANCES": "instances",
@@ -212,14 +213,14 @@ def _check_values(values: dict[str, Any], labels: Mapping[str, str], problems: l
     for name in values.keys() & _RANGES.keys():
         values[name] = _in_range(name, labels[name], values[name], problems)
     problems += [
-        f"{labels[name]} is {short_repr(values[name])}: use {' or '.join(map(repr, choices))}"
+        f"{labels[name]} is {_shown(values[name])}: use {' or '.join(map(repr, choices))}"
         for name, choices in _CHOICES.items()
         if name in values and values[name] not in choices
     ]
     namespace = values.get("namespace", "x")
     if not isinstance(namespace, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", namespace):
         allowed = "use 1 to 100 letters, digits, '_', '.' or '-'"
-        problems.append(f"{labels['namespace']} is {short_repr(namespace)}: {allowed}")
+        problems.append(f"{labels['namespace']} is {_shown(namespace)}: {allowed}")
 
 
 def check_logger(logger: Any) -> None:
@@ -272,21 +273,31 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
         problems.append(f"storage is {type_with_article(storage)}: use a mapping such as {{'instances': […]}}")
         storage = {}
     known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
-    problems += [f"storage.{name} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
+    problems += [f"storage.{_shown_name(name)} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
     known = f"use storage, {', '.join(sorted(_TOP_FIELDS))}, or of the storage {', '.join(sorted(_STORAGE_FIELDS))}"
-    problems += [f"{name} is unknown: {known}" for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS]
+    problems += [
+        f"{_shown_name(name)} is unknown: {known}" for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS
+    ]
     flat |= storage
     return {name: value for name, value in flat.items() if name in _TOP_FIELDS | _STORAGE_FIELDS}
+
+
+def _shown(value: object) -> str:
+    """A wrong value for a message. A URL that stands in the wrong place may hold a password."""
+    return "a URL" if isinstance(value, str) and ("://" in value or "@" in value) else short_repr(value)
+
+
+def _shown_name(name: object) -> str:
+    return name if isinstance(name, str) and name.isidentifier() and len(name) <= 40 else "a field that is no name"
 
 
 def _from_environment(name: str, text: str) -> object:
     if name == "namespace" or name in _CHOICES:
         return text
     if name == "instances":
-        # A comma inside a URL, as between Sentinels, does not end it.
-        parts = [part.strip(",") for part in text.split()]
-        entries = [entry for part in parts for entry in re.split(r",+(?=(?:[^,=/]+=)?[a-z+]+://)", part)]
-        return [named_instance(entry) for entry in entries if entry]
+        # A comma or a space inside a URL, as between Sentinels, does not end it: the next one has a scheme.
+        entries = re.split(r"[\s,]+(?=(?:[^\s,=/]+=)?[A-Za-z+]+://)", text)
+        return [named_instance(entry) for entry in (entry.strip(", \t\r\n") for entry in entries) if entry]
     try:
         return int(text) if _RANGES[name][2] else float(text)
     except ValueError:
@@ -320,7 +331,7 @@ def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:
     # Written so that NaN, which compares as false, is refused.
     if number is None or (whole and isinstance(number, float)) or not lowest <= number <= highest:
         unit = "a whole number" if whole else "seconds"
-        problems.append(f"{label} is {short_repr(value)}: use {unit} from {lowest:,} to {highest:,}")
+        problems.append(f"{label} is {_shown(value)}: use {unit} from {lowest:,} to {highest:,}")
         return value
     return number
 
@@ -342,6 +353,7 @@ def _instances(given: object, label: str, problems: list[str]) -> list[Instance]
         f"{label}: {short_repr(name)} is there {names.count(name)} times: give each instance a name of its own"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
+    problems += same_addresses(instances, label)
     # An `Instance` comes from options that were loaded, and warned of, before.
     unnamed = any(
         not instance.named and instance.kind in ("redis", "sentinel") and not isinstance(entry, Instance)

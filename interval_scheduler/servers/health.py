@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..model.errors import PartitionUnavailable, UnusableInstance
 from ..model.events import Events
 from ..support.log import Log
 
@@ -13,7 +14,9 @@ class Health:
         self._master = master
         self._events = events
         self._log = log
-        self._down: dict[str, str] = {}
+        self._down: set[str] = set()
+        self._told: dict[str, set[str]] = {}
+        """The remedies that were logged, by instance."""
         self.joined = False
         """Whether the topology was read. Before that nothing is online."""
 
@@ -22,17 +25,34 @@ class Health:
         return self.joined and self._master not in self._down
 
     def up(self, instance: str) -> None:
+        self._told.pop(instance, None)
         if instance in self._down:
-            del self._down[instance]
+            self._down.discard(instance)
             self._log.write("info", "instance is back", instance=instance)
             self._events.emit("db-reconnect", instance)
             if instance == self._master:
                 self._events.emit("online")
 
-    def down(self, instance: str, reason: str) -> None:
+    def down(self, instance: str, failure: PartitionUnavailable) -> None:
+        if isinstance(failure, UnusableInstance):
+            self.tell(failure)
+        elif instance not in self._down:
+            self._log.write("warning", "instance lost", instance=instance, reason=failure.reason)
         if instance not in self._down:
-            self._down[instance] = reason
-            self._log.write("warning", "instance lost", instance=instance, reason=reason)
+            self._down.add(instance)
             self._events.emit("db-disconnect", instance)
             if instance == self._master:
                 self._events.emit("offline")
+
+    def tell(self, failure: UnusableInstance) -> None:
+        """Logs what must be corrected about an instance, each thing once until the instance is back."""
+        told = self._told.setdefault(failure.instance, set())
+        if failure.remedy not in told:
+            told.add(failure.remedy)
+            self._log.write(
+                "error",
+                "instance cannot be used, and is tried again",
+                instance=failure.instance,
+                reason=failure.reason,
+                fix=failure.remedy,
+            )

@@ -42,4 +42,4 @@ class Inspection:
                 self._log.write(finding.level, finding.message, fix=finding.fix, instance=instance, check=finding.check)
         for finding in wrong:
             if finding.level == "error" and finding.check in self._refused:
-                raise UnsuitableServer(instance, f"{finding.message}; {finding.fix}")
+                raise UnsuitableServer(instance, finding.message, finding.fix)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ..support.cancellation import cancel_all, is_cancelled
@@ -40,7 +41,7 @@ class Monitor:
         `on_return(instance)` is awaited whenever an instance is back.
         """
         self._endpoints = endpoints
-        self._health = health
+        self.health = health
         self._channel = channel
         self._reconnect = reconnect_seconds
         self._runtime = runtime
@@ -58,7 +59,7 @@ class Monitor:
         while not is_cancelled():
             try:
                 await listener.connect()
-                self._health.up(name)
+                self.health.up(name)
                 if not first:
                     await self._on_return(name)
                 pause, first = FIRST_RETRY_SECONDS, False
@@ -66,11 +67,11 @@ class Monitor:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # a lost connection, or whatever else: it is tried again
-                self._health.down(name, str(error) or type(error).__name__)
+                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error, patient=True)))
             try:
                 await listener.disconnect()
             except Exception as error:  # it was given up already, and the next one is a new one
-                self._health.down(name, str(error) or type(error).__name__)
+                self.health.down(name, await in_thread(partial(self._endpoints[name].failure, error, patient=True)))
             # It is tried again less and less often, and not by all processes at once.
             await asyncio.sleep(min(pause, self._reconnect) * self._runtime.random.uniform(0.5, 1))
             pause = min(pause * 2, self._reconnect)

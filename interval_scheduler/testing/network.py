@@ -14,9 +14,11 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ..model.errors import PartitionUnavailable
 from ..servers.data_loss import LossDetector
 from ..servers.inspection import Inspection
 from ..transport.endpoint import ANSWER_SECONDS, CONNECT_SECONDS
+from ..transport.failures import connection_failed
 from .kernel import Process, ProcessCrashed
 from .servers import SimulatedServer
 
@@ -74,12 +76,16 @@ class SimulatedEndpoint:
         self.name = name
         self.loss_detector: LossDetector | None = None
         self.inspection: Inspection | None = None
+        self.has_worked = False
         self._network = network
         self._process = process
 
     def open(self) -> None: ...
 
     def revive(self) -> None: ...
+
+    def failure(self, error: BaseException, *, patient: bool = False) -> PartitionUnavailable:
+        return connection_failed(self.name, error, sent=False, connecting=True)
 
     def close(self) -> None: ...
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
+from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable, UnusableInstance
 from ..protocol.commands import Command
 from ..support.forks import held_back
 from ..support.threads import in_thread
 from .endpoint import Endpoint
-from .failures import connection_failed, raise_interruption
+from .failures import raise_interruption
 from .resp import INFO, run_id
 
 T = TypeVar("T")
@@ -78,23 +78,25 @@ def connect(opener: Opener) -> Steps[Any]:
     """Opens a connection. A private server that does not answer is started again, once.
 
     Raises:
-        PartitionUnavailable: the instance cannot be reached, or its server must not be used.
+        PartitionUnavailable: the instance cannot be reached, or its server must not be used; `UnusableInstance` where
+            something must be corrected first.
         EmbeddedServerError, InvalidOptions: this machine cannot start a private server, or lacks software for it.
     """
-    try:
-        return (yield from _attempt(opener))
-    except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
-        raise
-    except Exception as first:
-        raise_interruption(first)
+    failure = None
+    for is_last in (False, True):
         try:
-            yield InThread(opener.endpoint.revive)
             return (yield from _attempt(opener))
-        except PartitionUnavailable:
+        except (PartitionUnavailable, EmbeddedServerError, InvalidOptions):
             raise
         except Exception as error:
             raise_interruption(error)
-            raise connection_failed(opener.endpoint.name, error, sent=False) from first
+            # Raised below: what is raised here has the error as its context, and that may repeat a password.
+            failure = yield InThread(partial(opener.endpoint.failure, error))
+        if is_last or isinstance(failure, UnusableInstance):
+            break
+        yield InThread(opener.endpoint.revive)
+    assert failure is not None
+    raise failure
 
 
 def _attempt(opener: Opener) -> Steps[Any]:
@@ -105,14 +107,16 @@ def _attempt(opener: Opener) -> Steps[Any]:
             opener.pool = opener.new_pool()
         connection = opener.pool.make_connection()
     generation = opener.generation.current
-    yield connection.connect
     try:
+        # What redis-py cannot understand while it connects, it leaves open.
+        yield connection.connect
         server_run_id, handshake = yield from _examine(opener, connection)
     except GeneratorExit:
         raise
     except BaseException:
         yield partial(opener.give_up, connection)
         raise
+    opener.endpoint.has_worked = True
     opened = opener.take_over(connection, server_run_id, generation)
     if handshake is not None:
         try:

@@ -7,18 +7,25 @@ RESP2, no decoding.
 
 from __future__ import annotations
 
+import time
 import weakref
+from functools import partial
 from typing import Any, Protocol
 
 from ..model.errors import EmbeddedServerError, InvalidOptions, PartitionUnavailable
 from ..model.instances import Instance
+from ..model.tls import TLS_OPTIONS
 from ..protocol.commands import Command, Reply
 from ..support.forks import Lock, held_back
+from .failures import connection_failed
 
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
 ANSWER_SECONDS = 5.0
 """Longest time to an answer. Scripts take milliseconds, so a connection that is silent for longer is given up."""
+
+_LOOK_SECONDS = 5.0
+"""How long the outcome of a closer look at a server that hangs up holds."""
 
 _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _memory_lock = Lock()
@@ -66,6 +73,10 @@ class Endpoint:
         self.inspection: Inspection | None = None
         self._instance = instance
         self._server: Any = None
+        self.has_worked = False
+        """Whether a connection was ever opened."""
+        self._looked = ("", 0.0)
+        """What the last closer look found, and until when that holds."""
 
     def open(self) -> None:
         """Starts what has to be started. Blocks; does nothing the second time.
@@ -92,6 +103,31 @@ class Endpoint:
                 self._server.ensure_running()
             except EmbeddedServerError as error:
                 raise PartitionUnavailable(self.name, str(error)) from error
+
+    def failure(self, error: BaseException, *, patient: bool = False) -> PartitionUnavailable:
+        """The error for a connection that could not be opened: an outage, or something to correct.
+
+        Where the server was reached and then hung up or kept silent, it looks closer, at most every few seconds. That
+        may block for a second, in which a lease can be lost. So once a connection has worked, only who is `patient`
+        looks, and others are told what was found.
+        """
+        from .probe import may_be_tls, sentinel_remedy, tls_remedy  # loads ssl, which a plain connection does not need
+
+        settings, look = self._instance.settings, None
+        if type(error).__name__ == "MasterNotFoundError":  # redis-py has one for threads and one for event loops
+            manager = self.connection_pool(asynchronous=False).sentinel_manager
+            look = partial(sentinel_remedy, manager.sentinels, settings)
+        elif "host" in settings and may_be_tls(error, settings):
+            look = partial(tls_remedy, settings)
+        fix = ""
+        if look is not None:
+            fix, until = self._looked
+            if time.monotonic() > until:
+                fix = ""
+            if time.monotonic() > until and (patient or not self.has_worked):
+                fix = look()
+                self._looked = fix, time.monotonic() + _LOOK_SECONDS
+        return connection_failed(self.name, error, sent=False, connecting=True, fix=fix)
 
     def close(self) -> None:
         """Gives up a private server; the last user stops it. Blocks."""
@@ -135,7 +171,7 @@ class Endpoint:
             kind = module.UnixDomainSocketConnection
         else:
             settings["socket_keepalive"] = True
-            kind = module.SSLConnection if tls in (True, "true", "True", "1", 1) else module.Connection
+            kind = module.SSLConnection if tls else module.Connection
         return module.ConnectionPool(connection_class=kind, **settings)
 
     def pubsub(self) -> Any:
@@ -157,7 +193,11 @@ class Endpoint:
             if name in given
         }
         timeouts = {"socket_timeout": CONNECT_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
-        manager = sentinel.Sentinel(hosts, sentinel_kwargs={**login, **timeouts})
+        of_tls = {name: given.pop(name) for name in TLS_OPTIONS & given.keys()}
+        tls = {"ssl": True, **of_tls} if given.pop("sentinel_ssl", False) else {}
+        if given.get("ssl"):
+            given |= of_tls
+        manager = sentinel.Sentinel(hosts, sentinel_kwargs={**login, **timeouts, **tls, "retry": settings["retry"]})
         return sentinel.SentinelConnectionPool(service, manager, **settings, **given)
 
 

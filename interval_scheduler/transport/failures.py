@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import FrameType, TracebackType
 
-from ..model.errors import PartitionUnavailable
+from ..model.errors import PartitionUnavailable, UnusableInstance
+from .remedies import REPEATED, causes, reason, remedy
 
 _OF_CONNECTIONS = frozenset(
     {
@@ -24,24 +25,10 @@ def raise_interruption(error: BaseException) -> None:
     """
     if not isinstance(error, Exception):
         raise error
-    origin = _origin(error)
+    *_, origin = causes(error)
     of_connection = type(origin).__module__.partition(".")[0] in _OF_CONNECTIONS
     if not of_connection or _is_from_signal_handler(origin.__traceback__):
         raise origin
-
-
-def _origin(error: BaseException) -> BaseException:
-    """What redis-py wrapped, or the error itself."""
-    cause = error.__cause__ or error.__context__
-    if not _is_of_redis(type(error).__module__) or cause is None or cause.__traceback__ is None:
-        return error
-    # What was being handled when redis-py was called is its context too, but was never raised within redis-py.
-    within = _is_of_redis(cause.__traceback__.tb_frame.f_globals.get("__name__", ""))
-    return _origin(cause) if within else error
-
-
-def _is_of_redis(module: str) -> bool:
-    return module.partition(".")[0] == "redis"
 
 
 def _is_from_signal_handler(traceback: TracebackType | None) -> bool:
@@ -60,11 +47,19 @@ def _arguments(frame: FrameType) -> list[object]:
     return found
 
 
-def connection_failed(instance: str, error: BaseException, *, sent: bool) -> PartitionUnavailable:
-    """A connection failed, before or after commands were `sent`."""
-    failure = PartitionUnavailable(instance, str(error) or type(error).__name__, unknown_outcome=sent)
-    failure.__cause__ = error
-    return failure
+def connection_failed(
+    instance: str, error: BaseException, *, sent: bool, connecting: bool = False, fix: str = ""
+) -> PartitionUnavailable:
+    """A connection failed, before or after commands were `sent`. `connecting`: it has never worked.
+
+    `fix` is what a closer look says to correct, where the error does not.
+    """
+    if isinstance(error, PartitionUnavailable):
+        return error
+    fix = fix or remedy(error, connecting=connecting)
+    if fix:
+        return _with_cause(UnusableInstance(instance, reason(error), fix, unknown_outcome=sent), error)
+    return _with_cause(PartitionUnavailable(instance, reason(error), unknown_outcome=sent), error)
 
 
 def transport_closed(instance: str, *, sent: bool) -> PartitionUnavailable:
@@ -74,6 +69,14 @@ def transport_closed(instance: str, *, sent: bool) -> PartitionUnavailable:
 
 def command_refused(instance: str, error: Exception) -> PartitionUnavailable:
     """The server answered a command with an error. Scripts check before they write, so nothing was written."""
-    failure = PartitionUnavailable(instance, str(error), refused=True)
-    failure.__cause__ = error
+    fix = remedy(error, connecting=False)
+    if fix:
+        return _with_cause(UnusableInstance(instance, reason(error), fix, refused=True), error)
+    return _with_cause(PartitionUnavailable(instance, reason(error), refused=True), error)
+
+
+def _with_cause(failure: PartitionUnavailable, error: BaseException) -> PartitionUnavailable:
+    # What repeats a command, and with it a password, does not go on to tracebacks.
+    if not any(REPEATED in str(one) for one in causes(error)):
+        failure.__cause__ = error
     return failure

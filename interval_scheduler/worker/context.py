@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from ..model.errors import PartitionUnavailable
+from ..model.errors import PartitionUnavailable, UnusableInstance
 from ..model.events import Event, Events
 from ..model.options import Options
 from ..protocol.commands import Command, Reply
 from ..protocol.topology import Layout
+from ..servers.health import Health
 from ..support.log import Log
 from ..support.runtime import Runtime
 from ..support.text import error_text
@@ -33,6 +34,7 @@ class Context:
         log: Log,
         runtime: Runtime,
         loss_detector: LossDetector | None = None,
+        health: Health | None = None,
     ) -> None:
         self.worker_id = worker_id
         self.layout = layout
@@ -42,6 +44,7 @@ class Context:
         self.log = log
         self.runtime = runtime
         self.loss_detector = loss_detector
+        self.health = health
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.stopping = False
@@ -65,7 +68,10 @@ class Context:
 
     def report(self, instance: str, error: Exception) -> None:
         """Tells that something failed on an instance. Whoever calls this tries it again."""
-        if not isinstance(error, PartitionUnavailable):
+        if isinstance(error, UnusableInstance):
+            if self.health is not None:
+                self.health.tell(error)
+        elif not isinstance(error, PartitionUnavailable):
             self.log.write("error", "something failed and is tried again", instance=instance, error=error_text(error))
         self.events.emit("error", Event("error", {"error": error, "where": instance}))
 

@@ -62,7 +62,7 @@ class Worker:
         self._lease_transport = BlockingTransport(endpoints, options.lease_ms / 1000 / 6)
         detector = endpoints[layout.master].loss_detector
         self._context = context = Context(
-            self.id, layout, options, self._transport.execute, events, log, runtime, detector
+            self.id, layout, options, self._transport.execute, events, log, runtime, detector, monitor.health
         )
         self._loop = context.loop
         by_hand = confirm == "manual"

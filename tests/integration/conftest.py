@@ -53,6 +53,13 @@ async def make(flavour: str, redis_servers: list[RedisServer], namespace: str) -
         await asyncio.wait_for(scheduler.close(), 20)
 
 
+def scheduler_of(flavour: str, instance: Any, logger: Any = None, **fields: Any) -> Uniform:
+    """A scheduler on one instance, which may be one that cannot be used. The test closes it."""
+    kind = Scheduler if flavour == "blocking" else AsyncScheduler
+    options = {"storage": {"instances": [instance]}, "partitions": 1, "namespace": "one", **fields}
+    return Uniform(kind(options, logger=logger))
+
+
 @pytest.fixture
 async def scheduler(make: Make) -> Uniform:
     """One scheduler that accepts tasks."""

@@ -16,7 +16,7 @@ import redis
 
 from interval_scheduler import PartitionUnavailable, Scheduler
 from tests.servers import RedisServer
-from tests.tasks import Job
+from tests.tasks import Job, after
 from tests.waiting import comes_true, wait_until
 
 SIGNAL = signal.SIGUSR1
@@ -177,8 +177,8 @@ def test_what_an_application_handles_when_it_calls_is_no_interruption(
 def check_that_it_goes_on(scheduler: Scheduler) -> None:
     """Replies belong to the calls that they are given to."""
     scheduler.start_task_accept()
-    scheduler.assign_task(Job("b", payload="of b"))
-    scheduler.assign_task(Job("c", payload="of c"))
+    scheduler.assign_task(Job("b", after(3600), payload="of b"))
+    scheduler.assign_task(Job("c", after(3600), payload="of c"))
     for name in "bc":
         task = scheduler.peek_task(name)
         assert task is not None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from interval_scheduler import PartitionUnavailable, Scheduler
+from interval_scheduler import PartitionUnavailable, Scheduler, UnusableInstance
 from tests.servers import Binary, RedisServer, _die_with_parent, free_port
 from tests.tasks import Job, Recorder, after
 from tests.waiting import wait_until
@@ -51,9 +51,30 @@ def test_tasks_run_on_the_primary_that_sentinel_names(sentinel_port: int, own_se
 def test_an_unknown_service_is_unavailable(sentinel_port: int) -> None:
     with (
         Scheduler(f"redis+sentinel://127.0.0.1:{sentinel_port}/other/0") as scheduler,
-        pytest.raises(PartitionUnavailable, match="other"),
+        pytest.raises(UnusableInstance, match=r"'other/0' .*; use the name of a service that the Sentinels watch"),
     ):
         scheduler.start_task_accept()
+
+
+def test_fault_d6_a_wrong_login_at_the_sentinels(sentinel_port: int) -> None:
+    with redis.Redis(port=sentinel_port) as client:
+        client.execute_command("ACL", "SETUSER", "default", "resetpass", ">right")
+    for login in ("", "?sentinel_password=SECRET", "?sentinel_username=u&sentinel_password=SECRET"):
+        with (
+            Scheduler(f"redis+sentinel://127.0.0.1:{sentinel_port}/primary/0{login}") as scheduler,
+            pytest.raises(UnusableInstance, match="correct sentinel_username and sentinel_password") as caught,
+        ):
+            scheduler.start_task_accept()
+        assert "SECRET" not in repr(caught.value)
+
+
+def test_sentinels_that_are_away_are_an_outage() -> None:
+    with (
+        Scheduler(f"redis+sentinel://127.0.0.1:{free_port()}/primary/0") as scheduler,
+        pytest.raises(PartitionUnavailable, match="when the instance is back") as caught,
+    ):
+        scheduler.start_task_accept()
+    assert not isinstance(caught.value, UnusableInstance)
 
 
 @pytest.fixture

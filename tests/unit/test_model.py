@@ -28,6 +28,7 @@ from interval_scheduler.model.errors import (
     TaskChanged,
     TopologyMismatch,
     UnsuitableServer,
+    UnusableInstance,
 )
 from interval_scheduler.model.events import EVENTS, Event, Events
 from interval_scheduler.model.instances import parse_instance
@@ -256,6 +257,7 @@ class TestErrors:
             SchedulerClosed(),
             PartitionUnavailable("first", "timed out", unknown_outcome=True),
             UnsuitableServer("first", "too old"),
+            UnusableInstance("first", "invalid password", "correct it"),
             AssignFailed(3, 2, ["a"], ["b"]),
             TopologyMismatch("differs"),
             CorruptRecord("damaged"),

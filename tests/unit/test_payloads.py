@@ -17,7 +17,8 @@ import pendulum
 import pytest
 
 from interval_scheduler import InvalidTask
-from interval_scheduler.core.codec import encode_payload, pack, unpack
+from interval_scheduler.core.codec import encode_payload, join_body, pack, unpack
+from interval_scheduler.core.definition import decode_body
 from interval_scheduler.core.refusal import explain
 
 Point = namedtuple("Point", "x y")
@@ -191,3 +192,14 @@ def test_a_refused_payload_leaves_the_packer_as_it_was() -> None:
         with pytest.raises(InvalidTask):
             refuse()
         assert encode_payload({"a": 1}, "Job", 1000) == b"\x81\xa1a\x01"
+
+
+@pytest.mark.parametrize("levels", [500, *range(1000, 1030)])
+def test_what_is_taken_can_be_read_back_whatever_its_depth(levels: int) -> None:
+    payload = nested(levels, 1)
+    try:
+        raw = encode_payload(payload, "Job", 10_000)
+    except InvalidTask:
+        assert levels > 1000
+    else:
+        assert decode_body(join_body(raw)).payload == payload

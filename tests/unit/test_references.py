@@ -52,6 +52,9 @@ BULKHEADS = """
     crontabula#17: the end of the calendar
     django-structlog#76, hatchet#1711: context variables of another run
     cpython#120810: errors that cannot be pickled
+    kombu#2210, redis-rb#839: a plain or unverified connection, in silence
+    celery-once#135: passwords that are not quoted
+    gnocchi#1374: IPv6 and spaces among the hosts of Sentinels
     celery#3682: the exception of a signal handler was swallowed
     sentry-python#6148: a child that was forked during a first call
 """
