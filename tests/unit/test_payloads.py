@@ -202,4 +202,4 @@ def test_what_is_taken_can_be_read_back_whatever_its_depth(levels: int) -> None:
     except InvalidTask:
         assert levels > 1000
     else:
-        assert decode_body(join_body(raw)).payload == payload
+        assert pack(decode_body(join_body(raw)).payload) == raw  # comparing would be too deep for Python
