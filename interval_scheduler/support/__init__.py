@@ -1,1 +1,1 @@
-"""What everything stands on: clocks, random numbers and threads of this machine, signals and forks, logs, short texts."""
+"""What everything stands on: clocks, chance and threads of this machine, its signals and forks, logs, short texts."""
