@@ -12,8 +12,9 @@ from typing import Any
 import msgpack
 
 from ..model.errors import CorruptRecord, InvalidTask, PayloadTooLarge
+from ..support.interruption import is_interruption
 from ..support.text import error_text
-from .refusal import GENERAL_FIX, explain
+from .refusal import GENERAL_FIX, OF_PACKING, explain
 
 # Packers that are free: making one allocates 256 KiB, and two threads must not use the same one at once.
 _packers: list[Any] = []
@@ -34,6 +35,8 @@ def encode_payload(payload: object, owner: str, limit: int) -> bytes:
         if len(raw) >= _LEVELS_OF_MSGPACK:
             pack([payload])  # a body is one level more, and must be readable too
     except Exception as error:  # several types of msgpack, and what a change by another thread leads to
+        if is_interruption(error, OF_PACKING):
+            raise
         problem, fix = explain(payload, error, pack) or (f"it was not taken ({error_text(error, 200)})", GENERAL_FIX)
         rule = f"holds something msgpack cannot carry exactly: {problem}"
         raise InvalidTask(owner, "serialize()", rule, fix) from error

@@ -27,7 +27,7 @@ from .schedule import next_slot
 
 # A plain tuple and no class: many are made. A tuple of texts and bytes is made in a fraction of the time, and the
 # garbage collector stops looking at it soon.
-Prepared = tuple[bytes, str, int | str, bytes]
+Prepared = tuple[bytes, str, str, bytes]
 """A task ready to be written, as the assign script takes it: id, slot, jitter in ms ("" for none), body."""
 
 
@@ -80,9 +80,9 @@ def prepare(task: object, max_payload_bytes: int, now_ms: Callable[[], int]) -> 
         when = f"~{slot}"
     else:
         when = "~"
-    delay: int | str = ""
+    delay = ""
     if definition.jitter:
-        delay = definition.delay(raw_id.decode(), now_ms() if slot is None else slot) or ""
+        delay = str(definition.delay(raw_id.decode(), now_ms() if slot is None else slot) or "")
     payload = encode_payload(task.serialize(), owner, max_payload_bytes)
     return raw_id, when, delay, recipe.head + payload + recipe.tail
 

@@ -12,6 +12,7 @@ from enum import Enum
 from types import CoroutineType
 from typing import Any
 
+from ..support.interruption import is_interruption
 from ..support.kinds import is_a
 from ..support.text import short_repr, type_with_article, valid_text
 
@@ -20,6 +21,8 @@ _DEEP = 500
 _LONGEST_PATH = 160
 _KEY, _END = "key", "end"
 """Steps that lead nowhere: to a key, and behind the last entry."""
+OF_PACKING = frozenset({"builtins", "msgpack"})
+"""The packages whose errors mean that a value cannot be packed."""
 GENERAL_FIX = "use only None, bool, int within 64 bits, float, str, bytes, list and dict"
 
 
@@ -77,7 +80,9 @@ def _problem(
         return None
     try:
         pack(value)
-    except Exception:
+    except Exception as error:
+        if is_interruption(error, OF_PACKING):
+            raise
         return _is(value), _instead(value)
     return None
 

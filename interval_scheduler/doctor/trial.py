@@ -136,7 +136,7 @@ class Trial:
         run = self._claim(home)
         token = run.header.token
         self._step = "prolonging a lease"
-        [reply] = self._execute([calls.renew(home, self._now, _LEASE_MS, ("now", token))])
+        [reply] = self._execute([calls.renew(home, self._now, _LEASE_MS, ("now", str(token)))])
         self._expect(calls.read_renew(home, reply).answers, lambda answers: answers == bytes([calls.RENEWED]))
         self._do("confirming a run", operations.confirm_task("now", token))
         self._settle(home, run, Outcome(End.DONE))

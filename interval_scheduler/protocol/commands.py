@@ -12,7 +12,8 @@ from typing import Any
 from ..model.errors import PartitionUnavailable, TopologyMismatch
 from .scripts import Script, script
 
-Argument = bytes | str | int
+Argument = bytes | str
+"""No int: hiredis cannot stand an exception of a signal handler while it writes one, and the process would end."""
 
 Reply = Any
 """What a script returned (a list, its status first), or the PartitionUnavailable that stands in its place."""

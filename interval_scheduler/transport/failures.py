@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from types import FrameType, TracebackType
-
 from ..model.errors import PartitionUnavailable, UnusableInstance
+from ..support.interruption import is_interruption
 from .remedies import REPEATED, causes, reason, remedy
 
 _OF_CONNECTIONS = frozenset(
@@ -17,34 +16,10 @@ _OF_CONNECTIONS = frozenset(
 
 
 def raise_interruption(error: BaseException) -> None:
-    """Raises what did not come from the connection, but interrupted the call: it belongs to whoever called.
-
-    A signal handler may raise in the middle of a blocking call (a soft time limit, Ctrl-C), and another thread may
-    make this one raise. A signal handler may raise a builtin error, and redis-py may wrap it. It is known then by its
-    traceback: a signal handler is given the very frame that it interrupts.
-    """
-    if not isinstance(error, Exception):
-        raise error
+    """Raises what did not come from the connection, but interrupted the call; redis-py may have wrapped it."""
     *_, origin = causes(error)
-    of_connection = type(origin).__module__.partition(".")[0] in _OF_CONNECTIONS
-    if not of_connection or _is_from_signal_handler(origin.__traceback__):
+    if is_interruption(origin, _OF_CONNECTIONS):
         raise origin
-
-
-def _is_from_signal_handler(traceback: TracebackType | None) -> bool:
-    while traceback is not None and traceback.tb_next is not None:
-        interrupted, traceback = traceback.tb_frame, traceback.tb_next
-        if any(value is interrupted for value in _arguments(traceback.tb_frame)):
-            return True
-    return False
-
-
-def _arguments(frame: FrameType) -> list[object]:
-    """The values of the parameters of a call, each of ``*args`` too."""
-    found: list[object] = []
-    for value in frame.f_locals.values():
-        found += value if type(value) is tuple else (value,)
-    return found
 
 
 def connection_failed(

@@ -25,7 +25,7 @@ _RUN_ID = re.compile(rb"^run_id:(\S+)", re.MULTILINE)
 
 def pack(command: Command) -> bytes:
     """The bytes of an EVALSHA."""
-    call: Any = ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
+    call: Any = ("EVALSHA", command.script.sha, str(len(command.keys)), *command.keys, *command.args)
     packed: bytes = hiredis.pack_command(call)
     return packed
 

@@ -10,12 +10,12 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..model.errors import PartitionUnavailable, TopologyMismatch
 from ..model.times import parse_duration
 from ..protocol import calls
-from ..protocol.commands import Command, Partition, Reply
+from ..protocol.commands import Argument, Command, Partition, Reply
 from ..protocol.operation import Operation, batches, drive, drive_async
 from ..transport.blocking import BlockingTransport
 from .backoff import Backoff
@@ -138,7 +138,7 @@ class LeaseKeeper:
         return True
 
     def _command(self, runs: Sequence[Run], lease_ms: int) -> Command:
-        args: list[Any] = []
+        args: list[Argument] = []
         for run in runs:
-            args += (run.raw_id, run.header.token)
+            args += (run.raw_id, str(run.header.token))
         return calls.renew(runs[0].partition, self._runtime.script_now(), lease_ms, args)

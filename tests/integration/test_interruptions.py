@@ -6,6 +6,7 @@ fault-C6: celery#3682. The exception reaches whoever called, and the call is not
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -184,3 +185,46 @@ def check_that_it_goes_on(scheduler: Scheduler) -> None:
         assert task is not None
         assert task.payload == f"of {name}"
     assert {task.id for task in scheduler.upcoming()} >= {"b", "c"}
+
+
+AT_ANY_MOMENT = """
+import random, signal, sys, time
+from interval_scheduler import Scheduler, Task
+
+class SoftTimeLimitExceeded(Exception): pass
+class Job(Task):
+    def __init__(self, number): self.id, self.execute_on, self.jitter = f"a{number}", time.time() + 3600, 60
+    def serialize(self): return [["x", 1, 2.5] for _ in range(200)]
+
+def interrupt(*_): raise SoftTimeLimitExceeded("time limit")
+
+signal.signal(signal.SIGALRM, interrupt)
+jobs = [Job(number) for number in range(50)]
+interrupted = 0
+with Scheduler([sys.argv[1]], namespace=sys.argv[2], partitions=4) as scheduler:
+    scheduler.start_task_accept()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        try:
+            # Again after a while, because Python ignores exceptions while it deletes an object.
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.003), 0.3)
+            while True:
+                scheduler.assign_task(jobs[0])
+                scheduler.try_auto_lock("a", 5)
+                scheduler.assign_tasks(jobs)
+        except SoftTimeLimitExceeded:
+            interrupted += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    assert scheduler.peek_task("a7").payload == jobs[7].serialize()
+    scheduler.clear_all_tasks()
+print("interrupted", interrupted > 50, flush=True)
+"""
+
+
+def test_at_any_moment_of_a_call(own_servers: list[RedisServer], namespace: str) -> None:
+    """While it writes an int, hiredis cannot stand an exception: the process ended by a segmentation fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ANY_MOMENT, own_servers[0].url, namespace], capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted True\n"), done.stderr

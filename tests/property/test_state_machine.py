@@ -173,7 +173,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         task_id, token = data.draw(st.sampled_from(sorted(self.live)))
-        reply = self.ask(calls.renew(self.home, self.now, LEASE, (task_id, token)))
+        reply = self.ask(calls.renew(self.home, self.now, LEASE, (task_id, str(token))))
         entry = self.model.tasks.get(task_id)
         owns = entry is not None and entry.state == RUNNING and entry.header.token == token
         [answer] = calls.read_renew(self.home, reply).answers

@@ -52,7 +52,7 @@ ENDS = [NOTHING_FOLLOWS, Settlement(HEADER), Settlement(None, b"", b"dead")]
 SETTLED = [b"a", b"ra", b"", b"b", b"rb", HEADER.encode(), b"c", b"rc", b"+", b"", b"dead"]
 SAMPLES = {
     "assign": on_partition(
-        calls.assign(HOME, "9", "id", (b"a", "=1", 2, b"body")), call_id="id", tasks=(b"a", "=1", 2, b"body")
+        calls.assign(HOME, "9", "id", (b"a", "=1", "2", b"body")), call_id="id", tasks=(b"a", "=1", "2", b"body")
     ),
     "audit": on_partition(
         calls.audit(HOME, "9", "index", "5", 6, repair=True, lease_ms=8),
@@ -105,7 +105,7 @@ SAMPLES = {
     "peek": on_partition(calls.peek(HOME, "9", b"a"), id=b"a"),
     "purge": on_partition(calls.purge(HOME, "9", 1, 5000), repeatable=False, limit=1, until="(5000"),
     "remove": on_partition(calls.remove(HOME, "9", [b"a", b"b"]), ids=(b"a", b"b")),
-    "renew": on_partition(calls.renew(HOME, "9", 1, (b"a", 5)), lease=1, runs=(b"a", 5)),
+    "renew": on_partition(calls.renew(HOME, "9", 1, (b"a", "5")), lease=1, runs=(b"a", "5")),
     "reschedule": on_partition(calls.reschedule(HOME, "9", "id", b"a", "+5"), call_id="id", id=b"a", when="+5"),
     "revive": on_partition(
         calls.revive(HOME, "9", "id", [(b"a", b"dead", b"body")]),
@@ -142,7 +142,8 @@ def declared(name: str, array: str) -> tuple[list[str], bool]:
 
 def laid_out(given: dict[str, Any], is_tail: bool) -> list[object]:
     values = list(given.values())
-    return [*values[:-1], *values[-1]] if is_tail else values
+    values = [*values[:-1], *values[-1]] if is_tail else values
+    return [str(value) if type(value) is int else value for value in values]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

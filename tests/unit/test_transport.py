@@ -298,7 +298,7 @@ async def test_what_cannot_be_sent_ahead_is_sent_afterwards(peer: Peer, transpor
 
 
 def look(argument: str) -> Command:
-    return Command("peer", script("lock"), ("key", "sequence"), ("release", argument, 1), repeatable=True)
+    return Command("peer", script("lock"), ("key", "sequence"), ("release", argument, "1"), repeatable=True)
 
 
 def unknown() -> Command:

@@ -37,7 +37,7 @@ def audit(
 
     `lease_ms` is given to a run that has no lease.
     """
-    return partition_command("audit", partition, now, (part, cursor, count, int(repair), lease_ms))
+    return partition_command("audit", partition, now, (part, cursor, str(count), str(int(repair)), str(lease_ms)))
 
 
 def read_audit(partition: Partition, reply: Reply) -> Audited:

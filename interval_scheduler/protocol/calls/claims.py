@@ -53,7 +53,7 @@ def look(partitions: Sequence[Partition], now: str, *, forgets: bool = False) ->
     """Reads the next times of partitions that share an instance; `forgets` what was known of them, as a worker does."""
     epochs = [partition.epoch for partition in partitions]
     metas = [partition.meta for partition in partitions]
-    return Command(partitions[0].instance, script("look"), metas, (now, int(forgets), *epochs), repeatable=True)
+    return Command(partitions[0].instance, script("look"), metas, (now, str(int(forgets)), *epochs), repeatable=True)
 
 
 def read_look(reply: Reply) -> Look:
@@ -96,7 +96,8 @@ def claim(
     It stops after the task that takes the records above `max_bytes`. `is_first` says that the caller is the first in
     line for the partition, so that nobody else need be told of its next time.
     """
-    return partition_command("claim", partition, now, (limit, lease_ms, suspects, max_bytes, int(is_first)))
+    numbers = (limit, lease_ms, suspects, max_bytes, int(is_first))
+    return partition_command("claim", partition, now, tuple(map(str, numbers)))
 
 
 def read_claim(partition: Partition, reply: Reply) -> Claimed:
@@ -114,7 +115,7 @@ class Renewed:
 
 def renew(partition: Partition, now: str, lease_ms: int, runs: Sequence[Argument]) -> Command:
     """Lets leases end `lease_ms` from now. `runs` holds the id and the fencing token of each run in turn."""
-    return partition_command("renew", partition, now, (lease_ms, *runs), repeatable=True)
+    return partition_command("renew", partition, now, (str(lease_ms), *runs), repeatable=True)
 
 
 def read_renew(partition: Partition, reply: Reply) -> Renewed:
@@ -145,7 +146,7 @@ def settle(
     partition: Partition, now: str, lease_ms: int, runs: Sequence[Ended], settlements: Sequence[Settlement]
 ) -> Command:
     """Reports the ends of runs, with what follows each of them."""
-    args: list[Argument] = [lease_ms]
+    args: list[Argument] = [str(lease_ms)]
     for run, settlement in zip(runs, settlements, strict=True):
         if settlement is NOTHING_FOLLOWS:
             args += (run.raw_id, run.raw_header, b"")

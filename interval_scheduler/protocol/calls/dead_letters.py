@@ -19,7 +19,7 @@ class DeadPage:
 
 def dead(partition: Partition, now: str, start: int, limit: int) -> Command:
     """Reads up to `limit` dead letters, from the rank `start` on."""
-    return partition_command("dead", partition, now, (start, limit), repeatable=True)
+    return partition_command("dead", partition, now, (str(start), str(limit)), repeatable=True)
 
 
 def read_dead(partition: Partition, reply: Reply) -> DeadPage:
@@ -43,7 +43,7 @@ def read_revive(partition: Partition, reply: Reply) -> Counted:
 def purge(partition: Partition, now: str, limit: int, before_ms: int | None) -> Command:
     """Deletes up to `limit` dead letters, oldest first: those whose last failure was before a time, None for all."""
     until = "+inf" if before_ms is None else f"({before_ms}"
-    return partition_command("purge", partition, now, (limit, until))
+    return partition_command("purge", partition, now, (str(limit), until))
 
 
 def read_purge(partition: Partition, reply: Reply) -> Counted:

@@ -14,7 +14,7 @@ Action = Literal["take", "extend", "release"]
 def lock(instance: str, namespace: str, name: str, action: Action, holder: str, ttl_ms: int) -> Command:
     """Takes, extends or releases a lock. Taking again by the same holder is one taking."""
     names = (keys.lock(namespace, name), keys.lock_sequence(namespace))
-    return Command(instance, script("lock"), names, (action, holder, ttl_ms), repeatable=action != "release")
+    return Command(instance, script("lock"), names, (action, holder, str(ttl_ms)), repeatable=action != "release")
 
 
 def read_lock(reply: Reply) -> int:

@@ -27,7 +27,7 @@ class Topology:
 
 def topology(instance: str, namespace: str, form: int, partitions: int, width_ms: int, owners: bytes) -> Command:
     """Reads the topology, and writes the proposed one where there is none. `owners` is packed: a list of names."""
-    args = (form, partitions, width_ms, owners)
+    args = (str(form), str(partitions), str(width_ms), owners)
     return Command(instance, script("topology"), (keys.topology(namespace),), args, repeatable=True)
 
 
@@ -47,7 +47,7 @@ def read_topology_ready(reply: Reply) -> None:
 
 def create_partition(partition: Partition, form: int, width_ms: int) -> Command:
     """Creates a partition on its owner."""
-    args = (form, width_ms, partition.instance)
+    args = (str(form), str(width_ms), partition.instance)
     return Command(partition.instance, script("create_partition"), (partition.meta,), args, repeatable=True)
 
 
@@ -57,7 +57,7 @@ def read_create_partition(reply: Reply) -> None:
 
 def identify(instance: str, namespace: str, *, give: bool) -> Command:
     """Reads the name that an instance carries; `give` gives it its name first where it has none."""
-    args = (instance, int(give))
+    args = (instance, str(int(give)))
     return Command(instance, script("identify"), (keys.instance_name(namespace),), args, repeatable=True)
 
 
@@ -72,7 +72,7 @@ def handshake(instance: str, metas: Sequence[str], run_id: str, tokens: Sequence
 
     `tokens` are the largest fencing tokens that are known, one per partition, 0 for none.
     """
-    return Command(instance, script("handshake"), metas, (run_id, *tokens), repeatable=True)
+    return Command(instance, script("handshake"), metas, (run_id, *map(str, tokens)), repeatable=True)
 
 
 def read_handshake(reply: Reply) -> list[tuple[int | None, list[tuple[str, int]]]]:

@@ -95,7 +95,7 @@ class Confirmed:
 
 def confirm(partition: Partition, now: str, task_id: bytes, token: int) -> Command:
     """Marks the live run with this fencing token as done."""
-    return partition_command("confirm", partition, now, (task_id, token), repeatable=True)
+    return partition_command("confirm", partition, now, (task_id, str(token)), repeatable=True)
 
 
 def read_confirm(partition: Partition, reply: Reply) -> Confirmed:
@@ -114,7 +114,7 @@ class Cleared:
 
 def clear(partition: Partition, now: str, limit: int) -> Command:
     """Deletes up to `limit` entries."""
-    return partition_command("clear", partition, now, (limit,), repeatable=True)
+    return partition_command("clear", partition, now, (str(limit),), repeatable=True)
 
 
 def read_clear(partition: Partition, reply: Reply) -> Cleared:
@@ -178,7 +178,7 @@ def upcoming(partition: Partition, now: str, start: str, after: bytes, until: st
     `start` is a due time in ms or ``-inf``; where `after` is the id of the last task that was seen, what is due then
     is left out up to this id. `until` is a due time in ms (inclusive) or ``+inf``.
     """
-    return partition_command("upcoming", partition, now, (start, after, until, limit), repeatable=True)
+    return partition_command("upcoming", partition, now, (start, after, until, str(limit)), repeatable=True)
 
 
 def read_upcoming(partition: Partition, reply: Reply) -> Page:

@@ -9,7 +9,7 @@ from ..scripts import script
 
 def workers(instance: str, namespace: str, now: str, worker: str, ttl_ms: int) -> Command:
     """Reports a worker alive for `ttl_ms`, or gone with 0."""
-    return Command(instance, script("workers"), (keys.workers(namespace),), (now, worker, ttl_ms), repeatable=True)
+    return Command(instance, script("workers"), (keys.workers(namespace),), (now, worker, str(ttl_ms)), repeatable=True)
 
 
 def read_workers(reply: Reply) -> list[str]:
