@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 _IMPORTED_BY_CALLS = (
-    *("redis.asyncio.sentinel", "redis.sentinel", "redis.backoff", "hashlib", "importlib.resources", "encodings.idna"),
-    *("zoneinfo", "cronsim", "decimal", ".loop_thread", ".transport.blocking", ".transport.batching"),
+    *("redis.asyncio.sentinel", "redis.sentinel", "redis.backoff", "hashlib", "importlib.resources", "zoneinfo"),
+    *("encodings.ascii", "encodings.idna", "cronsim", "decimal"),
+    *(".loop_thread", ".transport.blocking", ".transport.batching"),
 )
 """What the first calls would import, one at a time, while other threads may fork."""
 

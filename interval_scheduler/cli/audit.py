@@ -6,17 +6,17 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .arguments import add_namespace_arguments, arguments_win, scheduler_options
 
 if TYPE_CHECKING:
-    from ..protocol.audit import Audit
+    from ..protocol.audit import Audit, ProblemKind
     from .arguments import Commands
 
-_WHAT = {
+_WHAT: Mapping[ProblemKind, str] = {
     "header": "its record cannot be read",
     "body": "its payload or schedule cannot be read",
     "home": "it is in a partition that its id does not belong to",
@@ -25,8 +25,10 @@ _WHAT = {
     "index": "a bucket that would not be found",
     "token": "its fencing token is above the sequence",
     "dead": "dead letters and their list differ",
+    "key": "a key of the partition is damaged",
 }
-_ADVICE = {
+_ADVICE: Mapping[ProblemKind, str] = {
+    "key": "restore it, or rename it and repair again: then what it held is lost",
     "body": "if a newer version wrote it, use that version; else remove the task and assign it again",
     "home": "it runs, but is not found by its id: assign it again, which makes a second task",
 }

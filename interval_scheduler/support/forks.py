@@ -6,11 +6,14 @@ another thread was importing: the child could never import it. `held_back` keeps
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -42,6 +45,8 @@ class Lock:
             self._lock = threading.RLock()
 
 
+count = 0
+"""How many forks lie between the first process and this one. Who sees it change is a copy of its caller."""
 held_back = Lock()
 """Held around imports that are not made at the top of a module: a fork waits until they are done. Reentrant."""
 
@@ -55,9 +60,32 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    global count
+    count += 1
     held_back.__exit__()
     for thing, renew in tuple(_renewals.items()):
         renew(thing)
+
+
+def end_child(error: BaseException | None = None) -> NoReturn:
+    """Ends a forked child as the end of a program would: with its exit code, or with a traceback and 1.
+
+    Exit functions are not called: they are those of the parent.
+    """
+    code: object = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    elif error is not None:
+        with contextlib.suppress(Exception):  # there may be no stderr, and errors whose text raises
+            traceback.print_exception(error)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # it may be closed, or lead nowhere
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0)
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from .forks import held_back
+
 NONE = "none"
 """The version where there is no data at all."""
 INSTALL = "install it: `pip install tzdata`, or the package tzdata of the system"
@@ -27,7 +29,8 @@ def zone_data() -> str:
         if version is not None:
             return version
     try:
-        package = importlib.import_module("tzdata")
+        with held_back:
+            package = importlib.import_module("tzdata")
     except ImportError:
         return NONE
     version = str(getattr(package, "IANA_VERSION", ""))

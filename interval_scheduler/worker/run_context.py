@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from types import CoroutineType
 from typing import Any
 
+from ..support import forks
 from .handlers import Handler, is_awaitable
 from .run import Run, enter
 
@@ -33,8 +34,16 @@ class RunContexts:
         setcontext(self._decimal.copy())
 
     def call(self, run: Run) -> None:
-        """Calls a plain handler, in a thread."""
-        self._base.copy().run(self._call, run)
+        """Calls a plain handler, in a thread. A child that it forked ends with it: the runs here are the parent's."""
+        before = forks.count
+        try:
+            self._base.copy().run(self._call, run)
+        except BaseException as error:
+            if forks.count != before:
+                forks.end_child(error)
+            raise
+        if forks.count != before:
+            forks.end_child()
 
     def _call(self, run: Run) -> None:
         enter(run)
@@ -48,7 +57,16 @@ class RunContexts:
     def start(self, run: Run) -> Steps | None:
         """The first step of a coroutine handler. None if that was all of it, else what has to be awaited."""
         context = self._base.copy()
-        return context.run(self._start, run, context)
+        before = forks.count
+        try:
+            steps = context.run(self._start, run, context)
+        except BaseException as error:
+            if forks.count != before:
+                forks.end_child(error)
+            raise
+        if forks.count != before:
+            _end_child(awaits=steps is not None)
+        return steps
 
     def _start(self, run: Run, context: contextvars.Context) -> Steps | None:
         enter(run)
@@ -61,6 +79,13 @@ class RunContexts:
             return Steps(coroutine, context, coroutine.send(None))
         except StopIteration:
             return None
+
+
+def _end_child(*, awaits: bool) -> None:
+    """Ends a child that a coroutine handler forked: its event loop is the parent's, and nothing there is for it."""
+    if awaits:
+        forks.end_child(RuntimeError("a child that a coroutine handler forked cannot await: end it by os._exit()"))
+    forks.end_child()
 
 
 async def _await(awaitable: Any) -> None:
@@ -96,7 +121,14 @@ class Steps:
                 value = error
             else:
                 step = send
+            before = forks.count
             try:
                 waits_for = run(step, value)
-            except StopIteration:
-                return
+            except BaseException as error:
+                if forks.count != before:
+                    forks.end_child(None if isinstance(error, StopIteration) else error)
+                if isinstance(error, StopIteration):
+                    return
+                raise
+            if forks.count != before:
+                _end_child(awaits=True)

@@ -11,12 +11,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
 
 from interval_scheduler import CorruptRecord, Retry, Scheduler
+from interval_scheduler.cli.audit import _WHAT
+from interval_scheduler.protocol.audit import ProblemKind
 from tests.integration.conftest import Make, storage
 from tests.keyspace import contents
 from tests.servers import RedisServer
@@ -309,6 +311,27 @@ def command(servers: list[RedisServer], namespace: str, *arguments: str) -> subp
         timeout=60,
         check=False,
     )
+
+
+def test_a_damaged_key_is_told_by_the_commands(redis_servers: list[RedisServer], namespace: str) -> None:
+    with Scheduler(storage=storage(redis_servers), namespace=namespace) as scheduler:
+        scheduler.start_task_accept()
+        scheduler.assign_tasks([Job("one", execute_on=after(HOUR))])
+        keyspace = Keyspace(Uniform(scheduler), redis_servers, "one")
+        kept = keyspace.client.dump(keyspace.key("index"))
+        keyspace.client.set(keyspace.key("index"), "text")
+        for name in ("verify", "repair"):
+            found = command(redis_servers, namespace, name)
+            assert (found.returncode, found.stderr) == (1, "")
+            assert "WRONG     key " in found.stdout
+            assert "a key of the partition is damaged" in found.stdout
+        assert "fix: restore it, or rename it and repair again" in found.stdout
+        keyspace.client.restore(keyspace.key("index"), 0, kept, replace=True)
+        scheduler.clear_all_tasks()
+
+
+def test_every_kind_of_problem_has_words() -> None:
+    assert set(_WHAT) == set(get_args(ProblemKind))
 
 
 def test_the_commands(redis_servers: list[RedisServer], namespace: str) -> None:

@@ -262,3 +262,65 @@ def child_takes(lock: forks.Lock, *, in_thread: bool = False) -> bool:
             take()
         os._exit(0 if taken[0] else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+HANDLERS = {
+    "returns": ("return", 0),
+    "raises": ("raise ValueError('in the child')", 1),
+    "exits": ("sys.exit(7)", 7),
+    "exits with words": ("sys.exit('gone')", 1),
+}
+
+
+@pytest.mark.parametrize("end", HANDLERS)
+@pytest.mark.parametrize("handler", ["def", "async def", "async def after an await"])
+def test_a_child_that_a_handler_forks_ends_with_the_handler(run: Run, handler: str, end: str) -> None:
+    """It must not go on with the runs of its parent."""
+    statement, code = HANDLERS[end]
+    first = "await asyncio.sleep(0.01)" if "await" in handler else "pass"
+    said = run(f"""
+        codes, all_ran = [], threading.Event()
+        {handler.removesuffix(" after an await")} handler(payload):
+            {first}
+            pid = os.fork()
+            if pid == 0:
+                {statement}
+            else:
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                print("ran in", os.getpid() == parent, flush=True)
+                if len(codes) == 3:
+                    all_ran.set()
+        parent = os.getpid()
+        with Scheduler(options, concurrency=1) as scheduler:
+            scheduler.start_task_accept()
+            scheduler.assign_tasks([Job("a"), Job("b"), Job("c")])
+            scheduler.start_task_execute(handler)
+            assert all_ran.wait(20)
+        print("codes", codes)
+        """)
+    assert said.count("ran in True") == 3
+    assert "ran in False" not in said
+    assert f"codes {[code] * 3}" in said, said
+    assert ("in the child" in said) == (end == "raises")
+
+
+def test_a_child_of_a_coroutine_handler_that_awaits_is_ended(run: Run) -> None:
+    said = run("""
+        codes, ran = [], threading.Event()
+        async def handler(payload):
+            pid = os.fork()
+            if pid == 0:
+                await asyncio.sleep(0)
+                print("went on", flush=True)
+            else:
+                print("code", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                ran.set()
+        with Scheduler(options) as scheduler:
+            scheduler.start_task_accept()
+            scheduler.start_task_execute(handler)
+            scheduler.assign_task(Job("a"))
+            assert ran.wait(20)
+        """)
+    assert "code 1" in said
+    assert "went on" not in said
+    assert "end it by os._exit()" in said
