@@ -156,7 +156,7 @@ DAMAGES: dict[str, tuple[str, str, Damage]] = {
 def _in_bucket(keyspace: Keyspace, due: int) -> None:
     bucket = due - due % 60_000
     keyspace.client.zadd(keyspace.key(f"bucket:{bucket}"), {keyspace.id: due})
-    keyspace.client.zadd(keyspace.key("index"), {str(bucket): bucket})
+    keyspace.client.zadd(keyspace.key("meta"), {str(bucket): bucket})
 
 
 def _set_header(keyspace: Keyspace, header: bytes) -> None:
@@ -318,8 +318,8 @@ def test_a_damaged_key_is_told_by_the_commands(redis_servers: list[RedisServer],
         scheduler.start_task_accept()
         scheduler.assign_tasks([Job("one", execute_on=after(HOUR))])
         keyspace = Keyspace(Uniform(scheduler), redis_servers, "one")
-        kept = keyspace.client.dump(keyspace.key("index"))
-        keyspace.client.set(keyspace.key("index"), "text")
+        kept = keyspace.client.dump(keyspace.key("meta"))
+        keyspace.client.set(keyspace.key("meta"), "text")
         for name in ("verify", "repair"):
             found = command(redis_servers, namespace, name)
             assert found.returncode == 1
@@ -327,7 +327,7 @@ def test_a_damaged_key_is_told_by_the_commands(redis_servers: list[RedisServer],
             assert "WRONG     key " in found.stdout
             assert "a key of the partition is damaged" in found.stdout
         assert "fix: restore it, or rename it and repair again" in found.stdout
-        keyspace.client.restore(keyspace.key("index"), 0, kept, replace=True)
+        keyspace.client.restore(keyspace.key("meta"), 0, kept, replace=True)
         scheduler.clear_all_tasks()
 
 
