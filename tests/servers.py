@@ -85,6 +85,7 @@ class RedisServer:
         self.folder = tempfile.mkdtemp(prefix="interval-scheduler-test-")
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: socket.socket | None = None
         self.start()
         atexit.register(self.stop)
 
@@ -100,6 +101,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts on a free port (the same again after a stop) and waits until it answers."""
         known = self.port
+        self._give_port()
         for _ in range(5):
             self.port = known or free_port()  # another one each time: somebody may be quicker on it
             self._launch()
@@ -147,6 +149,20 @@ class RedisServer:
     def kill(self) -> None:
         """SIGKILL, as a crash."""
         self._end(signal.SIGKILL)
+        self._keep_port()
+
+    def _keep_port(self) -> None:
+        """Nobody else may listen on the port of a server that is to be down: connections are refused meanwhile."""
+        if self._kept is not None:
+            return
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", self.port))
+
+    def _give_port(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def pause(self) -> None:
         assert self._process is not None
@@ -164,6 +180,7 @@ class RedisServer:
     def stop(self) -> None:
         """Stops the server and deletes its data."""
         self._end(signal.SIGKILL)
+        self._give_port()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self, how: signal.Signals) -> None:

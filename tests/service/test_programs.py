@@ -112,7 +112,7 @@ async def completed(program: Program, timer_id: str) -> None:
         assert found in ("pending", "processing", "completed")
         return found == "completed"
 
-    await eventually(there)
+    await eventually(there, 30)
 
 
 async def test_sigkill_between_fire_and_answer_delivers_again_with_the_same_id(
