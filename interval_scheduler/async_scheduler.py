@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
 from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired, SchedulerError
-from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_name, new_holder
+from .model.locks import MANUAL_LOCK_SECONDS, AsyncLock, check_lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .model.times import grace_seconds
@@ -431,8 +431,12 @@ class AsyncScheduler(BaseScheduler):
         return await self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
 
     async def unlock(self, lock: AsyncLock) -> bool:
-        """Releases a lock. False where this `lock` does not hold it any more."""
-        return bool(await self._run((await self._operations()).lock(lock.name, "release", lock.holder, 0)))
+        """Releases a lock. False where this `lock` does not hold it any more.
+
+        Raises:
+            InvalidTask: for anything but what `try_lock` or `lock` gave.
+        """
+        return bool(await self._run((await self._operations()).lock(check_lock(lock).name, "release", lock.holder, 0)))
 
     async def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
         """Takes a lock that Redis releases after `seconds` (1 ms to a year). False where somebody else holds it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import BaseScheduler, explain_post, lock_milliseconds, posted_task, token_for
 from .model.errors import AlreadyExecuting, InvalidTask, LockNotAcquired
-from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_name, new_holder
+from .model.locks import MANUAL_LOCK_SECONDS, Lock, check_lock, check_name, new_holder
 from .model.results import AssignResult, DeadTask, ScheduledTask, Stats
 from .model.task import Task
 from .model.times import grace_seconds
@@ -392,8 +392,12 @@ class Scheduler(BaseScheduler):
         return self._take(name, lock_milliseconds(MANUAL_LOCK_SECONDS, "seconds"))
 
     def unlock(self, lock: Lock) -> bool:
-        """Releases a lock. False where this `lock` does not hold it any more."""
-        return bool(self._run(self._operations.lock(lock.name, "release", lock.holder, 0)))
+        """Releases a lock. False where this `lock` does not hold it any more.
+
+        Raises:
+            InvalidTask: for anything but what `try_lock` or `lock` gave.
+        """
+        return bool(self._run(self._operations.lock(check_lock(lock).name, "release", lock.holder, 0)))
 
     def try_auto_lock(self, name: str, seconds: float | timedelta) -> bool:
         """Takes a lock that Redis releases after `seconds` (1 ms to a year). False where somebody else holds it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ from ..model.members import (
 from ..model.schedule import Cron, parse_interval
 from ..model.task import Task
 from ..model.times import parse_execute_on
+from ..support.text import type_with_article
 from .codec import encode_payload
 from .definition import Definition, encode_body
 from .schedule import next_slot
@@ -146,7 +147,9 @@ def _not_a_task(given: object) -> InvalidTask:
     if isinstance(given, type) and issubclass(given, Task):
         return InvalidTask(given.__name__, "", "is a class", f"pass an instance, {given.__name__}(...)")
     fix = "subclass interval_scheduler.Task and pass an instance"
-    return InvalidTask(type(given).__name__, "task", "is not a Task", fix)
+    if isinstance(given, list | tuple | set | Iterator):
+        fix = "pass one task here, and several to assign_tasks()"
+    return InvalidTask("task", "", f"is {type_with_article(given)}, not a Task", fix)
 
 
 def _member(task: Task, name: str, owner: str) -> object:

@@ -39,6 +39,8 @@ class InvalidTask(SchedulerError, ValueError):
         """
         super().__init__(owner, field, rule, fix)
         self.field = field
+        self.position: int | None = None
+        """Of the task among those that `assign_tasks` was given, counted from 0."""
         # For assign_tasks, which fills them in: its earlier batches were written.
         self.created = 0
         self.updated = 0
@@ -53,7 +55,8 @@ class InvalidTask(SchedulerError, ValueError):
                 f"Earlier batches were written: {self.created} tasks created, {self.updated} updated. This task and the"
                 f" {len(self.not_written)} before it in its batch were not written; assigning all again is safe"
             )
-        return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}. {written}."
+        where = "" if self.position is None else f" It is task {self.position:,} of those given, counted from 0."
+        return f"{f'{owner}.{field}' if field else owner} {rule}; {fix}.{where} {written}."
 
 
 class TaskDefinitionWarning(UserWarning):

@@ -112,7 +112,8 @@ def _check_name(name: object) -> None:
 
 def _check_weight(weight: object) -> None:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
-        raise ValueError(f"weight is {_what(weight)}: use a number above 0, up to a million")
+        shown = f"a {type(weight).__name__}" if isinstance(weight, str) else _what(weight)
+        raise ValueError(f"weight is {shown}: use a number above 0, up to a million")
 
 
 def _checked(instance: Instance) -> Instance:

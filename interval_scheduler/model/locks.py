@@ -49,6 +49,17 @@ def new_holder() -> str:
     return os.urandom(16).hex()
 
 
+def check_lock(lock: object) -> HeldLock:
+    """What was given as a lock.
+
+    Raises:
+        InvalidTask: for anything that no scheduler gave.
+    """
+    if isinstance(lock, HeldLock):
+        return lock
+    raise InvalidTask("unlock", "lock", f"is {short_repr(lock)}", "pass what try_lock() or lock() gave")
+
+
 def check_name(name: object) -> str:
     """The name of a lock, as it is.
 

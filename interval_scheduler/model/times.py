@@ -76,6 +76,9 @@ def parse_execute_on(value: object, owner: str, field: str = "execute_on") -> in
     return milliseconds
 
 
+_OTHER_TIMES = ", unix seconds, or None for as soon as possible"
+
+
 def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
     """A time in whole microseconds, and whether it is before 1970, by however little."""
     if isinstance(value, datetime):
@@ -86,7 +89,9 @@ def _microseconds(value: object, owner: str, field: str) -> tuple[int, bool]:
         except Exception as error:
             raise _bad_zone(value, owner, field) from error
         return microseconds, microseconds < 0
-    seconds = _finite(value, owner, field, "use an aware datetime, unix seconds, or None for as soon as possible")
+    # None means so only where a task is assigned.
+    others = " or unix seconds" if field != "execute_on" or owner == "reschedule_task" else _OTHER_TIMES
+    seconds = _finite(value, owner, field, f"use an aware datetime{others}")
     exact: Any = seconds
     if isinstance(seconds, float):
         from decimal import Decimal  # imported here: rarely needed, and slow to import

@@ -212,6 +212,10 @@ def host_name(text: object, label: str = "host") -> str:
         raise ValueError(f"{label} is {'empty' if text == '' else _kind(text)}: use a host name or address")
     text = text.strip()
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if "://" in inner:
+        raise ValueError(f"{label} is a URL: give it as url")
+    if inner.count(":") == 1:
+        raise ValueError(f"{label} has a colon: use a host name or address, and give the port as port")
     if ":" in inner or inner != text:
         import ipaddress
 

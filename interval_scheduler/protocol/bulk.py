@@ -92,9 +92,13 @@ class BulkAssignments(NamespaceOperations):
                 yield from self._finish(stream)
                 stream.not_written.extend(task_id.decode() for task_id in batch)
                 stream.raise_failure()
+                position = stream.taken + len(batch)
                 if isinstance(error, InvalidTask):
+                    error.position = position
                     error.created, error.updated = stream.created, stream.updated
                     error.not_written = stream.not_written
+                else:
+                    error.add_note(f"It came from task {position:,} of those given to assign_tasks, counted from 0.")
                 raise
             while stream.ready:
                 yield from self._send(stream)
@@ -103,6 +107,7 @@ class BulkAssignments(NamespaceOperations):
                 yield from self._finish(stream)
             if not batch:
                 break
+            stream.taken += len(batch)
             stream.add(batch.keys(), self.assign_calls(batch.values()))
         yield from self._finish(stream)
         if stream.carry is not None:
@@ -184,6 +189,8 @@ class _Stream:
     batches: deque[_Batch] = field(default_factory=deque)
     """What these commands carry, oldest first: replies come in the order of sending."""
 
+    taken: int = 0
+    """How many tasks of `source` are in batches before the newest one."""
     created: int = 0
     updated: int = 0
     not_written: list[str] = field(default_factory=list)

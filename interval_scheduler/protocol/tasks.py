@@ -62,7 +62,8 @@ class Operations(Queries, BulkAssignments):
     def reschedule_task(self, task: object, delay: object, execute_on: object) -> Operation[bool]:
         task_id = task_id_of(task)
         if (delay is None) == (execute_on is None):
-            raise InvalidTask("reschedule_task", "delay", "and execute_on are exclusive", "give exactly one of them")
+            rule = f"and execute_on are both {'missing' if delay is None else 'given'}"
+            raise InvalidTask("reschedule_task", "delay", rule, "give exactly one of them")
         if delay is not None:
             when = f"+{parse_duration(delay, 'reschedule_task', 'delay', maximum_ms=CENTURY_MS)}"
         else:
