@@ -148,6 +148,59 @@ def test_sigterm_while_workers_start_ends_all_of_them(
         assert "Traceback" not in errors
 
 
+def test_workers_end_when_their_parent_was_killed(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """celery#102: whoever starts the parent again would have twice as many of them."""
+    psutil = pytest.importorskip("psutil")
+    (handler_module / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def handler(payload):\n"
+        "    pathlib.Path('began').touch()\n"
+        "    time.sleep(3)\n"
+        "    pathlib.Path('finished').touch()\n"
+    )
+    url = redis_servers[0].url
+    arguments = ("slow:handler", "--url", url, "--namespace", namespace, "--processes=2")
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        wait_until_ready(worker, 2)
+        children = psutil.Process(worker.pid).children()
+        scheduler.start_task_accept()
+        scheduler.assign_task(Job("a"))
+        wait_until((handler_module / "began").exists)
+        worker.kill()
+        assert psutil.wait_procs(children, 20)[1] == []
+        assert (handler_module / "finished").exists(), "what ran was let finish"
+        assert scheduler.task_size() == 0, "and was reported"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_workers_go_on_when_nobody_reads_what_they_say(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str, processes: int
+) -> None:
+    """celery#2291: a broken pipe, as behind `| head`, or when the daemon that kept the lines has ended."""
+    psutil = pytest.importorskip("psutil")
+    url = redis_servers[0].url
+    arguments = ("app:handler", "--url", url, "--namespace", namespace, "--processes", str(processes))
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        assert worker.stderr is not None
+        worker.stderr.close()
+        worker.stderr = None
+        scheduler.start_task_accept()
+        scheduler.assign_task(Job("a"))
+        wait_until(lambda: lines(handler_module / "ends"))
+        if processes > 1:
+            parent = psutil.Process(worker.pid)
+            before = set(parent.children())
+            psutil.Process(int(lines(handler_module / "ends")[0][0])).kill()
+            wait_until(lambda: set(parent.children()) - before)
+        scheduler.assign_task(Job("b"))
+        wait_until(lambda: len(lines(handler_module / "ends")) == 2)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        scheduler.clear_all_tasks()
+
+
 def test_sigterm_ends_the_pause_before_a_worker_is_replaced(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str
 ) -> None:
