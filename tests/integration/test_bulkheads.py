@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import decimal
 import functools
+import logging
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from interval_scheduler.worker import runners
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after, eventually, is_empty
 
-from .conftest import Make
+from .conftest import Make, scheduler_of
 
 HEALTHY = 300
 
@@ -228,6 +229,46 @@ class TestLogger:
         await scheduler.start_task_execute(ran.handler)
         await scheduler.assign_tasks(Job(f"bad:{n}") for n in range(10))
         await others_run(scheduler, ran, "console")
+
+    @pytest.mark.parametrize("sort", ["loguru", "adapter"])
+    async def test_loggers_of_other_sorts_get_whole_lines(
+        self,
+        flavour: str,
+        redis_servers: list[RedisServer],
+        namespace: str,
+        caplog: pytest.LogCaptureFixture,
+        sort: str,
+    ) -> None:
+        """loguru#1395: it formats a message for which it is given fields, and shows neither them nor `exc_info`."""
+        texts = Formatting()
+        logger = texts if sort == "loguru" else logging.LoggerAdapter(logging.getLogger("adapted"), {})
+        scheduler = scheduler_of(flavour, redis_servers[0].url, logger, namespace=namespace)
+        await scheduler.start_task_accept()
+        await scheduler.start_task_execute(_raises(lambda: ValueError("{'a': {0}} %s")))
+        await scheduler.assign_task(Job("{id}"))
+        await eventually(scheduler.dead_tasks)
+        await scheduler.clear_all_tasks()
+        await scheduler.close()
+        for line in ("a handler failed", "a task was given up"):
+            [text] = [text for text in texts.lines + caplog.text.split("\n" + "WARNING") if line in text][:1]
+            assert "{id}" in text
+            assert "ValueError: {'a': {0}} %s" in text
+        assert "in handler\n    raise make()" in "".join(texts.lines) + caplog.text
+
+
+class Formatting:
+    """What matters of a logger of loguru."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def bind(self, **_: object) -> Formatting:
+        return self
+
+    def warning(self, message: str, *args: object, **fields: object) -> None:
+        self.lines.append(message.format(*args, **fields) if args or fields else message)
+
+    error = info = debug = warning
 
 
 class Everything:
