@@ -19,7 +19,7 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter, current_execution
+from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter, TopologyMismatch, current_execution
 from interval_scheduler.protocol import keys
 from interval_scheduler.worker import runners
 from tests.servers import RedisServer
@@ -452,6 +452,62 @@ DAMAGED_KEYS: dict[str, Callable[[Partition], Any]] = {
     "index of 20,000 empty buckets": lambda p: p.client.zadd(p.key(keys.INDEX), {f"b{n}": n for n in range(20_000)}),
     "endless scores": lambda p: p.client.zadd(p.key(keys.RETRIES), {"inf": float("inf"), "-inf": float("-inf")}),
 }
+
+
+NONSENSE = (b"abc", b"", b"-1", b"1e3", b"\xff", b"9" * 30)
+DAMAGED_TOPOLOGIES: list[tuple[str, bytes | None]] = [
+    *((name, value) for name in ("format", "partitions", "width") for value in (None, *NONSENSE)),
+    *(("owners", value) for value in (None, b"", b"\xc1", b"\x90", b"\x91\x93", b"\x92\xa1a\x01", b"\xa1a", b"\x80")),
+    *(("state", value) for value in (None, b"", b"\xff", b"readily")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), DAMAGED_TOPOLOGIES, ids=lambda value: ascii(value)[:20])
+async def test_a_damaged_topology_is_told_with_its_key_and_field(
+    make: Make, redis_servers: list[RedisServer], namespace: str, name: str, value: bytes | None
+) -> None:
+    """kombu#2023: a member of `_kombu.binding` with other separators made each call a ValueError."""
+    first, second = make(partitions=2), make(partitions=2)
+    await first.start_task_accept()
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        key = keys.topology(namespace)
+        before = client.hget(key, name)
+        client.hdel(key, name) if value is None else client.hset(key, name, value)
+        with pytest.raises(TopologyMismatch, match=f"is damaged: {name} of the hash '{{{namespace}}}:topology'"):
+            await second.start_task_accept()
+        assert await first.assign_task(Job("a")), "whoever has joined goes on"
+        client.hset(key, name, before)
+    await second.start_task_accept()
+    assert await second.is_scheduled("a")
+
+
+async def test_a_name_of_an_instance_that_is_none(make: Make, redis_servers: list[RedisServer], namespace: str) -> None:
+    """As kombu#2023."""
+    first, second = make(partitions=2), make(partitions=2)
+    await first.start_task_accept()
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        client.set(keys.instance_name(namespace), b"\xff")
+        with pytest.raises(TopologyMismatch, match=r"is known as '\\\\xff'"):
+            await second.start_task_accept()
+        client.set(keys.instance_name(namespace), "redis-0")
+
+
+@pytest.mark.parametrize("damage", [b"abc", b"inf", b"nan", b"-1e400", b"\xff", None])
+async def test_a_damaged_sequence_of_locks_begins_anew(
+    make: Make, redis_servers: list[RedisServer], namespace: str, damage: bytes | None
+) -> None:
+    """As kombu#2023. It was told as an outage that would pass."""
+    scheduler = make(partitions=2)
+    await scheduler.start_task_accept()
+    lock = await scheduler.try_lock("stock")
+    await scheduler.unlock(lock)
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        key = keys.lock_sequence(namespace)
+        client.delete(key)
+        client.lpush(key, "a list") if damage is None else client.set(key, damage)
+    again = await scheduler.try_lock("stock")
+    assert again.fencing_token > lock.fencing_token
+    assert await scheduler.unlock(again)
 
 
 @pytest.mark.parametrize("name", DAMAGED_KEYS)
