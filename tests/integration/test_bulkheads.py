@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import decimal
 import functools
@@ -269,6 +270,60 @@ class Formatting:
         self.lines.append(message.format(*args, **fields) if args or fields else message)
 
     error = info = debug = warning
+
+
+class Told(Formatting):
+    """A logger that notes when it was told of a handler that goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event = threading.Event()
+
+    def warning(self, message: str, *_: object, **__: object) -> None:
+        self.lines.append(message)
+        if "goes on after its timeout" in message:
+            self.event.set()
+
+
+@pytest.mark.parametrize(
+    ("sort", "reason"),
+    [
+        ("thread", "a thread cannot be stopped"),
+        ("ignores", "it was cancelled, and ignores that"),
+        ("blocks", "it blocks the event loop"),
+    ],
+)
+async def test_a_handler_that_goes_on_after_its_timeout_is_told(
+    flavour: str, redis_servers: list[RedisServer], namespace: str, sort: str, reason: str
+) -> None:
+    """arq#395: it was not stopped, and nothing said so."""
+    told = Told()
+    began = threading.Event()
+
+    def thread(_payload: object) -> None:
+        began.set()
+        assert told.event.wait(10)
+
+    async def coroutine(payload: object) -> None:
+        while sort == "ignores" and not told.event.is_set():
+            began.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+        thread(payload)
+
+    fields = {"namespace": namespace, "lease_seconds": 0.6}
+    scheduler = scheduler_of(flavour, redis_servers[0].url, told, **fields)
+    await scheduler.start_task_accept()
+    await scheduler.start_task_execute(thread if sort == "thread" else coroutine)
+    await scheduler.assign_task(Job("slow", timeout=0.1))
+    await eventually(lambda: began.is_set() and told.event.is_set())
+    await eventually(lambda: is_empty(scheduler))
+    [line] = [line for line in told.lines if "goes on after" in line]
+    assert "id='slow'" in line
+    assert "timeout=0.1 " in line
+    assert reason in line
+    await scheduler.clear_all_tasks()
+    await scheduler.close()
 
 
 class Everything:
