@@ -160,6 +160,9 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {
     "lone surrogate": _raises(lambda: ValueError("\ud800")),
     "SystemExit": _raises(lambda: SystemExit(3)),
     "GeneratorExit": _raises(GeneratorExit),
+    "StopIteration": lambda _payload: next(iter(())),
+    "CancelledError": _raises(asyncio.CancelledError),
+    "a group of them": _raises(lambda: BaseExceptionGroup("all", [KeyboardInterrupt(), SystemExit(1)])),
     "a mock": lambda _payload: MagicMock(),
     "a generator": lambda _payload: (number for number in range(3)),
 }
@@ -167,7 +170,10 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", HANDLERS)
 async def test_a_hostile_handler_hurts_only_its_task(make: Make, coroutine: bool, name: str) -> None:
-    """fault-A1, fault-A3: rails#55775, resque#1671, superset#42486, airflow#25343, celery#6990, sentry#20100."""
+    """fault-A1, fault-A3: rails#55775, resque#1671, superset#42486, airflow#25343, celery#6990, sentry#20100.
+
+    anyio#475: a StopIteration of a thread, which no future takes.
+    """
     scheduler = make(partitions=4, concurrency=20)
     await scheduler.start_task_accept()
     ran = Ran(HANDLERS[name], coroutine=coroutine)
@@ -324,6 +330,40 @@ async def test_a_handler_that_goes_on_after_its_timeout_is_told(
     assert reason in line
     await scheduler.clear_all_tasks()
     await scheduler.close()
+
+
+@pytest.mark.parametrize("decorated", ["coroutine function", "plain function"])
+async def test_what_a_plain_function_returns_is_awaited(make: Make, decorated: str) -> None:
+    """aiocron#29: a coroutine or another awaitable, as decorators return them; what it raises fails the run."""
+    scheduler = make(partitions=1)
+    await scheduler.start_task_accept()
+    seen: list[str] = []
+
+    async def work(payload: str) -> None:
+        await asyncio.sleep(0)
+        seen.append(payload)
+        if payload == "fails":
+            raise ValueError("after the first step")
+
+    class Later:
+        def __init__(self, payload: str) -> None:
+            self.payload = payload
+
+        def __await__(self) -> Any:
+            return work(self.payload).__await__()
+
+    def plain(payload: str) -> Awaitable[None]:
+        return Later(payload) if payload == "awaitable" else work(payload)
+
+    async def nested(payload: str) -> None:
+        await plain(payload)
+
+    await scheduler.start_task_execute(plain if decorated == "plain function" else nested)
+    await scheduler.assign_tasks(Job(task_id) for task_id in ("awaitable", "coroutine", "fails"))
+    await eventually(lambda: is_empty(scheduler))
+    assert sorted(seen) == ["awaitable", "coroutine", "fails"]
+    [dead] = await scheduler.dead_tasks()
+    assert (dead.id, dead.error) == ("fails", "ValueError: after the first step")
 
 
 class Everything:
@@ -489,6 +529,35 @@ async def test_an_id_that_is_none_hurts_only_itself(
     await scheduler.verify()
     await scheduler.repair()
     partition.forget(task_id)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"1,2,3\n\xc1", b"\xff" * 50], ids=range(4))
+async def test_a_damaged_dead_letter_holds_up_no_other(
+    make: Make, redis_servers: list[RedisServer], damage: bytes
+) -> None:
+    """good_job#1263: one that could not be read kept all others from being tried again."""
+    scheduler = make(partitions=1, concurrency=20)
+    await scheduler.start_task_accept()
+    ran = Ran(_raises(lambda: ValueError("no")), coroutine=True)
+    await scheduler.start_task_execute(ran.handler)
+    await scheduler.assign_tasks(Job(task_id) for task_id in ("a", "b", "c"))
+
+    async def are_dead() -> bool:
+        return len(await scheduler.dead_tasks()) == 3
+
+    await eventually(are_dead)
+    await scheduler.stop_task_execute()
+    partition = Partition(scheduler, redis_servers, b"b")
+    partition.client.hset(partition.key(keys.DEAD_RECORDS), "b", damage)
+    found = {task.id: task.problem for task in await scheduler.dead_tasks()}
+    assert (found["a"], found["c"]) == ("", "")
+    assert found["b"]
+    assert await scheduler.retry_dead_tasks() >= 2
+    assert await scheduler.is_scheduled("a")
+    assert await scheduler.is_scheduled("c")
+    await scheduler.start_task_execute(ran.handler)
+    await others_run(scheduler, ran, "dead letters")
+    partition.forget(b"b")
 
 
 DAMAGED_KEYS: dict[str, Callable[[Partition], Any]] = {
