@@ -366,6 +366,35 @@ async def test_what_a_plain_function_returns_is_awaited(make: Make, decorated: s
     assert (dead.id, dead.error) == ("fails", "ValueError: after the first step")
 
 
+async def test_a_worker_whose_tasks_were_cancelled_says_so_and_can_be_started_again(
+    flavour: str, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """apscheduler#834: cancelled by a scope of other code, in the background, where nobody heard of it."""
+    lines = Formatting()
+    scheduler = scheduler_of(flavour, redis_servers[0].url, lines, namespace=namespace)
+    await scheduler.start_task_accept()
+    seen: list[str] = []
+    mine = asyncio.current_task()
+
+    async def handler(payload: str) -> None:
+        seen.append(payload)
+        for task in asyncio.all_tasks() if payload == "hostile" else ():
+            if task not in (mine, asyncio.current_task()):
+                task.cancel()
+
+    await scheduler.start_task_execute(handler)
+    await scheduler.assign_task(Job("hostile"))
+    await eventually(lambda: [line for line in lines.lines if "cancelled by other code" in line])
+    assert len([line for line in lines.lines if "cancelled by other code" in line]) == 1
+    await scheduler.stop_task_execute()
+    await scheduler.start_task_execute(handler)
+    await scheduler.assign_task(Job("after"))
+    await eventually(lambda: "after" in seen)
+    await scheduler.clear_all_tasks()
+    await scheduler.close()
+    assert seen.count("hostile") == 1
+
+
 class Everything:
     """A proxy that answers to every name, and is called like a function."""
 
