@@ -201,6 +201,58 @@ def test_workers_go_on_when_nobody_reads_what_they_say(
         scheduler.clear_all_tasks()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the devices exist on Linux only")
+@pytest.mark.parametrize("console", ["a terminal that has gone", "a full disk"])
+def test_a_worker_goes_on_whatever_is_wrong_with_its_console(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str, console: str
+) -> None:
+    """celery#2291, by other errors than a broken pipe."""
+    if console == "a full disk":
+        stderr = os.open("/dev/full", os.O_WRONLY)
+    else:
+        ours, stderr = os.openpty()
+        os.close(ours)
+    url = redis_servers[0].url
+    command = [*COMMAND, "worker", "app:handler", "--url", url, "--namespace", namespace]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    worker = subprocess.Popen(command, cwd=handler_module, env=environment, stderr=stderr, start_new_session=True)
+    os.close(stderr)
+    try:
+        with Scheduler(url, namespace=namespace) as scheduler:
+            scheduler.start_task_accept()
+            scheduler.assign_task(Job("a"))
+            wait_until(lambda: lines(handler_module / "ends"))
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(20)
+            assert scheduler.task_size() == 0
+            scheduler.clear_all_tasks()
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_worker_whose_reader_went_later_ends_in_order(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """celery#2291, by its log lines."""
+    (handler_module / "bad.py").write_text(
+        "import app\ndef handler(payload):\n    app.handler(payload)\n    raise ValueError(payload)\n"
+    )
+    url = redis_servers[0].url
+    arguments = ("bad:handler", "--url", url, "--namespace", namespace)
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        wait_until_ready(worker)
+        assert worker.stderr is not None
+        worker.stderr.close()
+        worker.stderr = None
+        scheduler.start_task_accept()
+        scheduler.assign_tasks(Job(f"a{number}") for number in range(20))
+        wait_until(lambda: len(scheduler.dead_tasks()) == 20)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        scheduler.clear_all_tasks()
+
+
 def test_sigterm_ends_the_pause_before_a_worker_is_replaced(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str
 ) -> None:
