@@ -116,7 +116,7 @@ class AsyncScheduler(BaseScheduler):
         end.
 
         Raises:
-            SchedulerError: inside a handler, which would wait for itself.
+            SchedulerError: inside a handler, which would wait for itself. Nothing is closed then.
         """
         self._engine.refuse_to_wait_for_itself()
         async with self._closing:

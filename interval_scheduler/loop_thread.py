@@ -45,13 +45,24 @@ class LoopThread:
         Raises:
             SchedulerError: on the loop itself, which would wait for itself.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self.refuse_to_wait_for_itself()
+        except SchedulerError:
             coroutine.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def refuse_to_wait_for_itself(self) -> None:
+        """To be called by what waits for the loop.
+
+        Raises:
+            SchedulerError: on the loop itself.
+        """
+        if threading.current_thread() is self._thread:
             raise SchedulerError(
                 "this was called on the scheduler's own event loop (in a coroutine handler or a callback), which would "
                 "wait for itself: call it from another thread, for example by asyncio.to_thread()."
             )
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:
         """Ends the loop and its thread, and waits for the thread."""

@@ -91,12 +91,14 @@ class Scheduler(BaseScheduler):
         The scheduler cannot be used afterwards. Closing it again does nothing. A ``with`` block closes it at its end.
 
         Raises:
-            SchedulerError: inside a handler, which would wait for itself.
+            SchedulerError: inside a handler or a callback, which would wait for itself. Nothing is closed then.
         """
         if sys.is_finalizing():
             return  # the thread of the loop has ended in its middle: whoever waited for it would wait for ever
-        if self._loop is not None:
+        loop = self._loop
+        if loop is not None:
             self._engine.refuse_to_wait_for_itself()
+            loop.refuse_to_wait_for_itself()
         self._notice_event_loop()
         with self._closing:
             if self._closed:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._version import __version__
+from ..support.console import say
 
 if TYPE_CHECKING:
     from .arguments import Commands
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(options.run(options))
     except SchedulerError as error:
-        print(f"interval-scheduler {options.command}: {error}", file=sys.stderr)
+        say(f"interval-scheduler {options.command}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

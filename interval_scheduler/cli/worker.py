@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..model.errors import InvalidOptions, SchedulerError
 from ..model.options import load_options
 from ..scheduler import Scheduler
+from ..support.console import say
 from ..support.text import short_repr
 from ..worker.worker import Confirm
 from .arguments import DEFAULTS, add_namespace_arguments, arguments_win, scheduler_options
@@ -124,8 +125,8 @@ def _work(handler: str, fields: dict[str, object], confirm: Confirm, grace: floa
         # milliseconds and more, while due tasks wait.
         gc.collect()
         gc.freeze()
-        print(f"worker {os.getpid()} is ready", file=sys.stderr, flush=True)
-        while True:
+        say(f"worker {os.getpid()} is ready")
+        while not _is_orphan():
             with contextlib.suppress(queue.Empty):
                 asked.get(timeout=1.0)  # on Windows a signal is handled only between two waits
                 break
@@ -133,11 +134,17 @@ def _work(handler: str, fields: dict[str, object], confirm: Confirm, grace: floa
     return 0
 
 
+def _is_orphan() -> bool:
+    """Whether the process that started this one has died: whoever starts it again starts workers of its own."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
+
+
 def _child(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> None:
     try:
         sys.exit(_work(handler, fields, confirm, grace))
     except SchedulerError as error:
-        print(f"interval-scheduler worker: {error}", file=sys.stderr)
+        say(f"interval-scheduler worker: {error}")
         sys.exit(1)
 
 
@@ -195,7 +202,7 @@ class _Supervisor:
             process.terminate()
 
     def _replace(self, process: BaseProcess, since: float) -> None:
-        print(f"worker {process.pid} ended with code {process.exitcode}: starting another", file=sys.stderr)
+        say(f"worker {process.pid} ended with code {process.exitcode}: starting another")
         if time.monotonic() - since < _QUICK_DEATH_SECONDS:
             # What failed at once would fail at once again: a pause, which a signal ends.
             with contextlib.suppress(queue.Empty):

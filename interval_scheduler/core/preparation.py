@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..model.errors import InvalidTask
@@ -156,4 +157,6 @@ def _member(task: Task, name: str, owner: str) -> object:
     try:
         return getattr(task, name)
     except AttributeError as error:
+        if isinstance(inspect.getattr_static(task, name, None), property | cached_property):
+            raise InvalidTask(owner, name, f"raised an AttributeError ({error})", "correct this property") from error
         raise InvalidTask(owner, name, f"is missing ({error})", f"define it on {owner}") from error

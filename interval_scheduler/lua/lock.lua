@@ -11,7 +11,11 @@ if ARGV[1] == 'take' then
   local current = redis.call('GET', KEYS[1])
   if current and current ~= ARGV[2] then return {'ok', '0'} end
   local time = redis.call('TIME')
-  local token = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[2]) or 0), time[1] * 1000000 + time[2]) + 1)
+  -- A damaged sequence begins anew, with the time of the server.
+  local stored = redis.pcall('GET', KEYS[2])
+  local last = type(stored) == 'string' and tonumber(stored) or 0
+  if not (last < 9007199254740991) then last = 0 end
+  local token = string.format('%.0f', math.max(last, time[1] * 1000000 + time[2]) + 1)
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   redis.call('SET', KEYS[2], token)
   return {'ok', token}

@@ -40,6 +40,7 @@ ENVIRONMENT: Mapping[str, str] = {
 ``INTERVAL_SCHEDULER_INSTANCES`` holds URLs, or NAME=URL, separated by spaces or commas.
 """
 _PREFIX = "INTERVAL_SCHEDULER_"
+_QUOTES = "leave them out, because they became a part of the value (as in a file for `docker run --env-file`)"
 _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
 _OF_KUBERNETES = re.compile(
@@ -190,7 +191,9 @@ def load_options(
     labels = {name: f"storage.{name}" if name in _STORAGE_FIELDS else name for name in _STORAGE_FIELDS | _TOP_FIELDS}
     for variable, name in ENVIRONMENT.items():
         text = variables.get(variable)
-        if text and not (name == "namespace" and name in values):
+        if text and text.lstrip()[:1] in ("'", '"'):
+            problems.append(f"the environment variable {variable} is in quotes: {_QUOTES}")
+        elif text and not (name == "namespace" and name in values):
             values[name] = _from_environment(name, text)
             labels[name] += f" (from the environment variable {variable})"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..core.codec import pack, unpack
 from ..core.placement import owner_map, partition_of
-from ..model.errors import PartitionUnavailable, TopologyMismatch, UnsuitableServer
+from ..model.errors import CorruptRecord, PartitionUnavailable, TopologyMismatch, UnsuitableServer
 from ..model.options import Options
 from . import calls, keys
 from .commands import ABSENT, Command, Partition, Reply
@@ -59,7 +59,7 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
     owners = owner_map(weights, options.partitions)
     [reply] = yield [calls.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))]
     found = calls.read_topology(reply)
-    owners = unpack(found.owners)
+    owners = _readable(namespace, found)
     _compare(options, found, owners)
     layout = Layout(
         namespace,
@@ -72,10 +72,38 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
     return layout
 
 
+def _readable(namespace: str, found: calls.Topology) -> list[str]:
+    """The owner of each partition, if all of the topology can be read: in another format it may be something else.
+
+    Raises:
+        TopologyMismatch: naming the fields that are damaged.
+    """
+    if found.format not in (0, FORMAT):
+        what = f"its data has format {found.format}, this version reads {FORMAT}: use a matching version"
+        raise TopologyMismatch(f"namespace {namespace!r} does not fit this version: {what}. Nothing was written.")
+    try:
+        owners = unpack(found.owners)
+    except CorruptRecord:
+        owners = None
+    are_names = type(owners) is list and owners and all(type(owner) is str for owner in owners)
+    readable = {
+        "format": found.format,
+        "partitions": found.partitions,
+        "width": found.width_ms,
+        "owners": are_names and found.partitions in (0, len(owners)),
+        "state": found.state in (calls.CREATING, calls.READY),
+    }
+    damaged = ", ".join(name for name, value in readable.items() if not value)
+    if damaged:
+        raise TopologyMismatch(
+            f"the topology of namespace {namespace!r} is damaged: {damaged} of the hash {keys.topology(namespace)!r} "
+            "on the master instance; restore what stood there before. Nothing was written."
+        )
+    return owners  # type: ignore[no-any-return]
+
+
 def _compare(options: Options, found: calls.Topology, owners: Sequence[str]) -> None:
     differences = []
-    if found.format != FORMAT:
-        differences.append(f"its data has format {found.format}, this version reads {FORMAT}: use a matching version")
     if found.partitions != options.partitions:
         differences.append(
             f"it has {found.partitions} partitions, options say {options.partitions}: set partitions={found.partitions}"
@@ -133,7 +161,11 @@ def _check_instances(layout: Layout, now: str) -> Generator[Sequence[Command], l
 
 def _check_name(instance: str, found: bytes) -> None:
     if found != instance.encode():
-        what = f"is known as {found.decode()!r}" if found else "has no name: it is empty, or lost its data"
+        what = (
+            f"is known as {found.decode(errors='backslashreplace')!r}"
+            if found
+            else "has no name: it is empty, or lost its data"
+        )
         raise TopologyMismatch(
             f"the server configured as {instance!r} {what}; check that addresses were not swapped and that its data "
             "is there. Nothing was written."

@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import signal
-import sys
 from collections.abc import Coroutine, Iterator
 from socket import socket
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import start_http_server
 
+from ..support.console import say
 from .api import create_app
 from .metrics import Metrics
 from .process import ServiceProcess
@@ -76,7 +76,7 @@ class _Server(uvicorn.Server):
         for running in self.servers if self.started else ():
             for listening in running.sockets:
                 address, port = listening.getsockname()[:2]
-                print(f"serving at http://{address}:{port}", file=sys.stderr, flush=True)
+                say(f"serving at http://{address}:{port}")
 
 
 def deliver(settings: Settings, scheduler: object, metrics_at: tuple[str, int] | None) -> int:
@@ -96,7 +96,7 @@ async def _deliver(settings: Settings, scheduler: object, metrics_at: tuple[str,
         exporter, _ = start_http_server(metrics_at[1], metrics_at[0], metrics.registry)
     try:
         async with ServiceProcess(settings, scheduler, metrics):
-            print(f"deliverer {os.getpid()} is ready", file=sys.stderr, flush=True)
+            say(f"deliverer {os.getpid()} is ready")
             await asked.wait()
     finally:
         if exporter is not None:

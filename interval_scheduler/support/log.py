@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import traceback
 from typing import Any
 
 from .forks import held_back
@@ -25,7 +26,7 @@ class Log:
     def write(self, level: str, message: str, **fields: object) -> None:
         """Writes one line at `level` ("debug" … "error"). A logger that raises does not stop the scheduler.
 
-        `exc_info` may be an exception: structlog and the standard library then show its traceback.
+        `exc_info` may be an exception, whose traceback is then shown.
         """
         try:
             logger = _default_logger() if self._logger is None else self._logger
@@ -34,12 +35,12 @@ class Log:
                 return
             if fields.get("exc_info") is None:
                 fields.pop("exc_info", None)
-            if hasattr(logger, "bind"):
+            if hasattr(logger, "unbind"):  # of structlog; others have a `bind` too, and take fields for a template
                 method(message, **fields)
-            elif isinstance(logger, logging.Logger):
+            elif isinstance(logger, logging.Logger | logging.LoggerAdapter):
                 method("%s", _text(message, fields), exc_info=fields.get("exc_info"))
             else:
-                method(_text(message, fields))
+                method(_text(message, fields) + _trace(fields.get("exc_info")))
         except BaseException as error:  # the logger, or the repr of a field, may raise anything
             # An exception of the application that is shown may raise it too, and then nobody pressed a key.
             if "exc_info" not in fields and is_interrupt(error):
@@ -72,3 +73,8 @@ def _text(message: str, fields: dict[str, object]) -> str:
     return " ".join(
         [message, *(f"{name}={short_repr(value, 2000)}" for name, value in fields.items() if name != "exc_info")]
     )
+
+
+def _trace(error: object) -> str:
+    """The traceback of an error as further lines of a text."""
+    return "\n" + "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""

@@ -251,6 +251,9 @@ class SimulatedScheduler(Scheduler):
         result: T = self._result(task)
         return result
 
+    def _notice_event_loop(self) -> None:
+        """Warns of nothing: handlers run on the simulated loop, where a real one would be in a thread of its own."""
+
     def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
         if self._passing:
             if coroutine is not None:

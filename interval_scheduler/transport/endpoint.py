@@ -18,6 +18,7 @@ from ..model.tls import TLS_OPTIONS
 from ..protocol.commands import Command, Reply
 from ..support.forks import Lock, held_back
 from .failures import connection_failed
+from .remedies import login_remedy
 
 CONNECT_SECONDS = 2.0
 """Longest time to open a connection."""
@@ -119,7 +120,7 @@ class Endpoint:
             look = partial(sentinel_remedy, manager.sentinels, settings)
         elif "host" in settings and may_be_tls(error, settings):
             look = partial(tls_remedy, settings)
-        fix = ""
+        fix = login_remedy(error, settings)
         if look is not None:
             fix, until = self._looked
             if time.monotonic() > until:

@@ -7,10 +7,12 @@ busy, has too many clients or is not there may be well a moment later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 _LOGIN = "correct the username and the password of this instance (:password@host if there is no username)"
 _RIGHTS = "give the user the rights that docs/acl.md lists (for a database other than 0 also +select)"
+_OF_LOGINS = ("username", "password", "sentinel_username", "sentinel_password")
 _REFUSALS = [
     (r"without any password configured|no password is set", "leave the password out, or set one on the server"),
     (r"Authentication required|NOAUTH", "give the username and the password of this instance"),
@@ -79,6 +81,18 @@ def remedy(error: BaseException, *, connecting: bool) -> str:
         if found:
             return found
     return ""
+
+
+def login_remedy(error: BaseException, settings: Mapping[str, Any]) -> str:
+    """What to correct where a login was refused that has white space at an edge: it was hardly meant."""
+    if remedy(error, connecting=True) != _LOGIN:
+        return ""
+    odd = [name for name in _OF_LOGINS if settings.get(name, "") != settings.get(name, "").strip()]
+    if not odd:
+        return ""
+    return (
+        f"remove the white space at the edge of the {' and the '.join(odd)}, such as a line break at the end of a file"
+    )
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

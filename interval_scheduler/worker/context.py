@@ -20,6 +20,9 @@ from ..transport.endpoint import LossDetector
 Execute = Callable[[Sequence[Command], str], Awaitable[list[Reply]]]
 """Executes commands on a pipeline of the asyncio transport, and gives their replies."""
 
+_END_SECONDS = 3.0
+"""How long an event loop whose tasks were cancelled takes at most to end; one that ends needs no error."""
+
 
 class Context:
     """Where a worker belongs: its namespace, its event loop, and the tasks on it that carry out its duties."""
@@ -49,6 +52,7 @@ class Context:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.stopping = False
         """Whether the worker claims no more."""
+        self._is_told = False
 
     def start(self, duty: Coroutine[Any, Any, None]) -> None:
         """Carries out a duty in a task of its own, until it ends or is cancelled with the others."""
@@ -60,6 +64,19 @@ class Context:
         # One that was cancelled stays, because `is_loop_ending` may be asked for when it has ended already.
         if not task.cancelling():
             self.tasks.discard(task)
+        elif not self.stopping:
+            self.loop.call_later(_END_SECONDS, self._tell_of_cancellation)
+
+    def _tell_of_cancellation(self) -> None:
+        """Somebody cancelled duties, and the event loop has not ended: a handler or a library may have cancelled all
+        tasks that it found."""
+        if not (self.stopping or self._is_told):
+            self._is_told = True
+            self.log.write(
+                "error",
+                "the tasks of this worker were cancelled by other code, and it may claim nothing any more",
+                fix="call stop_task_execute and start_task_execute, and let that code cancel only its own tasks",
+            )
 
     @property
     def is_loop_ending(self) -> bool:

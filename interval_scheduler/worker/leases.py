@@ -89,9 +89,13 @@ class LeaseKeeper:
 
     def _renewal(self) -> Operation[bool]:
         """Renews the leases that are due for it. False if some of them must be tried again soon."""
-        horizon = self._runtime.monotonic() + self._lease_ms / 1000 * 2 / 3
+        now = self._runtime.monotonic()
+        horizon = now + self._lease_ms / 1000 * 2 / 3
         by_partition: dict[Partition, list[Run]] = {}
         for run in self._claims.leased():
+            if run.should_have_ended is not None and run.should_have_ended < now and run.owner is not None:
+                run.should_have_ended = None
+                self._claims.tell.overrun(run)
             if run.deadline < horizon and not run.lost and run.partition.instance == self._instance:
                 by_partition.setdefault(run.partition, []).append(run)
         groups = [batch for runs in by_partition.values() for batch in batches(runs)]

@@ -52,6 +52,8 @@ class Run(LiveRun):
     """The task or the thread that is in the handler."""
     lost: bool = False
     timed_out: bool = False
+    should_have_ended: float | None = None
+    """From when on it is to be told that the handler goes on after its timeout; None where there is nothing to tell."""
     cancellations: int = 0
     """How often the asyncio task was cancelled because of this run. Other cancellations mean the task itself."""
     successor: Successor | None = None

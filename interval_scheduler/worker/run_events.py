@@ -36,6 +36,17 @@ class RunEvents:
         details = {"id": run.task_id, "attempt": attempt, "error": outcome.error, "next": following}
         self._log.write("warning", "a handler failed", exc_info=trace, **details)
 
+    def overrun(self, run: Run) -> None:
+        """A handler goes on after its timeout. Called in the thread of a lease keeper: the loop may be what hangs."""
+        if run.in_thread:
+            reason = "a thread cannot be stopped"
+        elif run.timed_out:
+            reason = "it was cancelled, and ignores that"
+        else:
+            reason = "it blocks the event loop"
+        details = {"id": run.task_id, "timeout": (run.definition.timeout or 0) / 1000, "reason": reason}
+        self._log.write("warning", "a handler goes on after its timeout, and keeps its slot and lease", **details)
+
     def settlement(self, run: Run, settlement: Settlement) -> None:
         """The end of a run was reported and accepted."""
         outcome = run.outcome

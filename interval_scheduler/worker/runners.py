@@ -25,6 +25,8 @@ _DONE = Outcome(End.DONE)
 _TOO_LATE = Outcome(End.RELEASED)
 _GROW_SECONDS = 0.2
 """How long to wait before another thread is asked for, after the system gave none."""
+_CLEANUP_SECONDS = 1.0
+"""How long after its timeout a handler may take to end before that is told."""
 CANCELLED = Outcome(End.FAILED, "cancelled")
 """The asyncio task of the handler was cancelled, and not by the worker: perhaps by the handler itself."""
 
@@ -117,6 +119,7 @@ class CoroutineRunners:
         timer, goes_on = None, True
         if run.definition.timeout is not None:
             timer = self._loop.call_later(run.definition.timeout / 1000, _time_out, run)
+            run.should_have_ended = self._loop.time() + run.definition.timeout / 1000 + _CLEANUP_SECONDS
         run.owner = task
         self._begins(run)
         outcome, steps = _DONE, None
@@ -220,7 +223,9 @@ class ThreadRunners:
     def _run_one(self, run: Run) -> Outcome:
         run.owner = threading.get_ident()
         self._begins(run)
-        begin = self._loop.time()
+        begin, limit = self._loop.time(), run.definition.timeout
+        if limit is not None:
+            run.should_have_ended = begin + limit / 1000 + _CLEANUP_SECONDS
         outcome = _DONE
         try:
             self._contexts.call(run)
@@ -228,7 +233,6 @@ class ThreadRunners:
             outcome = _verdict(error)
         finally:
             run.owner = None
-        limit = run.definition.timeout
         if limit is not None and self._loop.time() - begin > limit / 1000:
             outcome = Outcome(End.FAILED, _timeout_text(run))
         return outcome

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import decimal
 import functools
+import logging
 import sys
 import threading
 import time
@@ -18,13 +20,13 @@ import msgpack
 import pytest
 import redis
 
-from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter, current_execution
+from interval_scheduler import GiveUp, Postpone, Retry, RetryAfter, TopologyMismatch, current_execution
 from interval_scheduler.protocol import keys
 from interval_scheduler.worker import runners
 from tests.servers import RedisServer
 from tests.tasks import Job, Uniform, after, eventually, is_empty
 
-from .conftest import Make
+from .conftest import Make, scheduler_of
 
 HEALTHY = 300
 
@@ -158,6 +160,9 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {
     "lone surrogate": _raises(lambda: ValueError("\ud800")),
     "SystemExit": _raises(lambda: SystemExit(3)),
     "GeneratorExit": _raises(GeneratorExit),
+    "StopIteration": lambda _payload: next(iter(())),
+    "CancelledError": _raises(asyncio.CancelledError),
+    "a group of them": _raises(lambda: BaseExceptionGroup("all", [KeyboardInterrupt(), SystemExit(1)])),
     "a mock": lambda _payload: MagicMock(),
     "a generator": lambda _payload: (number for number in range(3)),
 }
@@ -165,7 +170,10 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", HANDLERS)
 async def test_a_hostile_handler_hurts_only_its_task(make: Make, coroutine: bool, name: str) -> None:
-    """fault-A1, fault-A3: rails#55775, resque#1671, superset#42486, airflow#25343, celery#6990, sentry#20100."""
+    """fault-A1, fault-A3: rails#55775, resque#1671, superset#42486, airflow#25343, celery#6990, sentry#20100.
+
+    anyio#475: a StopIteration of a thread, which no future takes.
+    """
     scheduler = make(partitions=4, concurrency=20)
     await scheduler.start_task_accept()
     ran = Ran(HANDLERS[name], coroutine=coroutine)
@@ -228,6 +236,163 @@ class TestLogger:
         await scheduler.start_task_execute(ran.handler)
         await scheduler.assign_tasks(Job(f"bad:{n}") for n in range(10))
         await others_run(scheduler, ran, "console")
+
+    @pytest.mark.parametrize("sort", ["loguru", "adapter"])
+    async def test_loggers_of_other_sorts_get_whole_lines(
+        self,
+        flavour: str,
+        redis_servers: list[RedisServer],
+        namespace: str,
+        caplog: pytest.LogCaptureFixture,
+        sort: str,
+    ) -> None:
+        """loguru#1395: it formats a message for which it is given fields, and shows neither them nor `exc_info`."""
+        texts = Formatting()
+        logger = texts if sort == "loguru" else logging.LoggerAdapter(logging.getLogger("adapted"), {})
+        scheduler = scheduler_of(flavour, redis_servers[0].url, logger, namespace=namespace)
+        await scheduler.start_task_accept()
+        await scheduler.start_task_execute(_raises(lambda: ValueError("{'a': {0}} %s")))
+        await scheduler.assign_task(Job("{id}"))
+        await eventually(scheduler.dead_tasks)
+        await scheduler.clear_all_tasks()
+        await scheduler.close()
+        for line in ("a handler failed", "a task was given up"):
+            [text] = [text for text in texts.lines + caplog.text.split("\n" + "WARNING") if line in text][:1]
+            assert "{id}" in text
+            assert "ValueError: {'a': {0}} %s" in text
+        assert "in handler\n    raise make()" in "".join(texts.lines) + caplog.text
+
+
+class Formatting:
+    """What matters of a logger of loguru."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def bind(self, **_: object) -> Formatting:
+        return self
+
+    def warning(self, message: str, *args: object, **fields: object) -> None:
+        self.lines.append(message.format(*args, **fields) if args or fields else message)
+
+    error = info = debug = warning
+
+
+class Told(Formatting):
+    """A logger that notes when it was told of a handler that goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event = threading.Event()
+
+    def warning(self, message: str, *_: object, **__: object) -> None:
+        self.lines.append(message)
+        if "goes on after its timeout" in message:
+            self.event.set()
+
+
+@pytest.mark.parametrize(
+    ("sort", "reason"),
+    [
+        ("thread", "a thread cannot be stopped"),
+        ("ignores", "it was cancelled, and ignores that"),
+        ("blocks", "it blocks the event loop"),
+    ],
+)
+async def test_a_handler_that_goes_on_after_its_timeout_is_told(
+    flavour: str, redis_servers: list[RedisServer], namespace: str, sort: str, reason: str
+) -> None:
+    """arq#395: it was not stopped, and nothing said so."""
+    told = Told()
+    began = threading.Event()
+
+    def thread(_payload: object) -> None:
+        began.set()
+        assert told.event.wait(10)
+
+    async def coroutine(payload: object) -> None:
+        while sort == "ignores" and not told.event.is_set():
+            began.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+        thread(payload)
+
+    fields = {"namespace": namespace, "lease_seconds": 0.6}
+    scheduler = scheduler_of(flavour, redis_servers[0].url, told, **fields)
+    await scheduler.start_task_accept()
+    await scheduler.start_task_execute(thread if sort == "thread" else coroutine)
+    await scheduler.assign_task(Job("slow", timeout=0.1))
+    await eventually(lambda: began.is_set() and told.event.is_set())
+    await eventually(lambda: is_empty(scheduler))
+    [line] = [line for line in told.lines if "goes on after" in line]
+    assert "id='slow'" in line
+    assert "timeout=0.1 " in line
+    assert reason in line
+    await scheduler.clear_all_tasks()
+    await scheduler.close()
+
+
+@pytest.mark.parametrize("decorated", ["coroutine function", "plain function"])
+async def test_what_a_plain_function_returns_is_awaited(make: Make, decorated: str) -> None:
+    """aiocron#29: a coroutine or another awaitable, as decorators return them; what it raises fails the run."""
+    scheduler = make(partitions=1)
+    await scheduler.start_task_accept()
+    seen: list[str] = []
+
+    async def work(payload: str) -> None:
+        await asyncio.sleep(0)
+        seen.append(payload)
+        if payload == "fails":
+            raise ValueError("after the first step")
+
+    class Later:
+        def __init__(self, payload: str) -> None:
+            self.payload = payload
+
+        def __await__(self) -> Any:
+            return work(self.payload).__await__()
+
+    def plain(payload: str) -> Awaitable[None]:
+        return Later(payload) if payload == "awaitable" else work(payload)
+
+    async def nested(payload: str) -> None:
+        await plain(payload)
+
+    await scheduler.start_task_execute(plain if decorated == "plain function" else nested)
+    await scheduler.assign_tasks(Job(task_id) for task_id in ("awaitable", "coroutine", "fails"))
+    await eventually(lambda: is_empty(scheduler))
+    assert sorted(seen) == ["awaitable", "coroutine", "fails"]
+    [dead] = await scheduler.dead_tasks()
+    assert (dead.id, dead.error) == ("fails", "ValueError: after the first step")
+
+
+async def test_a_worker_whose_tasks_were_cancelled_says_so_and_can_be_started_again(
+    flavour: str, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """apscheduler#834: cancelled by a scope of other code, in the background, where nobody heard of it."""
+    lines = Formatting()
+    scheduler = scheduler_of(flavour, redis_servers[0].url, lines, namespace=namespace)
+    await scheduler.start_task_accept()
+    seen: list[str] = []
+    mine = asyncio.current_task()
+
+    async def handler(payload: str) -> None:
+        seen.append(payload)
+        for task in asyncio.all_tasks() if payload == "hostile" else ():
+            if task not in (mine, asyncio.current_task()):
+                task.cancel()
+
+    await scheduler.start_task_execute(handler)
+    await scheduler.assign_task(Job("hostile"))
+    await eventually(lambda: [line for line in lines.lines if "cancelled by other code" in line])
+    assert len([line for line in lines.lines if "cancelled by other code" in line]) == 1
+    await scheduler.stop_task_execute()
+    await scheduler.start_task_execute(handler)
+    await scheduler.assign_task(Job("after"))
+    await eventually(lambda: "after" in seen)
+    await scheduler.clear_all_tasks()
+    await scheduler.close()
+    assert seen.count("hostile") == 1
 
 
 class Everything:
@@ -395,6 +560,35 @@ async def test_an_id_that_is_none_hurts_only_itself(
     partition.forget(task_id)
 
 
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"1,2,3\n\xc1", b"\xff" * 50], ids=range(4))
+async def test_a_damaged_dead_letter_holds_up_no_other(
+    make: Make, redis_servers: list[RedisServer], damage: bytes
+) -> None:
+    """good_job#1263: one that could not be read kept all others from being tried again."""
+    scheduler = make(partitions=1, concurrency=20)
+    await scheduler.start_task_accept()
+    ran = Ran(_raises(lambda: ValueError("no")), coroutine=True)
+    await scheduler.start_task_execute(ran.handler)
+    await scheduler.assign_tasks(Job(task_id) for task_id in ("a", "b", "c"))
+
+    async def are_dead() -> bool:
+        return len(await scheduler.dead_tasks()) == 3
+
+    await eventually(are_dead)
+    await scheduler.stop_task_execute()
+    partition = Partition(scheduler, redis_servers, b"b")
+    partition.client.hset(partition.key(keys.DEAD_RECORDS), "b", damage)
+    found = {task.id: task.problem for task in await scheduler.dead_tasks()}
+    assert (found["a"], found["c"]) == ("", "")
+    assert found["b"]
+    assert await scheduler.retry_dead_tasks() >= 2
+    assert await scheduler.is_scheduled("a")
+    assert await scheduler.is_scheduled("c")
+    await scheduler.start_task_execute(ran.handler)
+    await others_run(scheduler, ran, "dead letters")
+    partition.forget(b"b")
+
+
 DAMAGED_KEYS: dict[str, Callable[[Partition], Any]] = {
     "retries are text": lambda p: p.client.set(p.key(keys.RETRIES), "x"),
     "leases are text": lambda p: p.client.set(p.key(keys.LEASES), "x"),
@@ -411,6 +605,62 @@ DAMAGED_KEYS: dict[str, Callable[[Partition], Any]] = {
     "index of 20,000 empty buckets": lambda p: p.client.zadd(p.key(keys.INDEX), {f"b{n}": n for n in range(20_000)}),
     "endless scores": lambda p: p.client.zadd(p.key(keys.RETRIES), {"inf": float("inf"), "-inf": float("-inf")}),
 }
+
+
+NONSENSE = (b"abc", b"", b"-1", b"1e3", b"\xff", b"9" * 30)
+DAMAGED_TOPOLOGIES: list[tuple[str, bytes | None]] = [
+    *((name, value) for name in ("format", "partitions", "width") for value in (None, *NONSENSE)),
+    *(("owners", value) for value in (None, b"", b"\xc1", b"\x90", b"\x91\x93", b"\x92\xa1a\x01", b"\xa1a", b"\x80")),
+    *(("state", value) for value in (None, b"", b"\xff", b"readily")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), DAMAGED_TOPOLOGIES, ids=lambda value: ascii(value)[:20])
+async def test_a_damaged_topology_is_told_with_its_key_and_field(
+    make: Make, redis_servers: list[RedisServer], namespace: str, name: str, value: bytes | None
+) -> None:
+    """kombu#2023: a member of `_kombu.binding` with other separators made each call a ValueError."""
+    first, second = make(partitions=2), make(partitions=2)
+    await first.start_task_accept()
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        key = keys.topology(namespace)
+        before = client.hget(key, name)
+        client.hdel(key, name) if value is None else client.hset(key, name, value)
+        with pytest.raises(TopologyMismatch, match=f"is damaged: {name} of the hash '{{{namespace}}}:topology'"):
+            await second.start_task_accept()
+        assert await first.assign_task(Job("a")), "whoever has joined goes on"
+        client.hset(key, name, before)
+    await second.start_task_accept()
+    assert await second.is_scheduled("a")
+
+
+async def test_a_name_of_an_instance_that_is_none(make: Make, redis_servers: list[RedisServer], namespace: str) -> None:
+    """As kombu#2023."""
+    first, second = make(partitions=2), make(partitions=2)
+    await first.start_task_accept()
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        client.set(keys.instance_name(namespace), b"\xff")
+        with pytest.raises(TopologyMismatch, match=r"is known as '\\\\xff'"):
+            await second.start_task_accept()
+        client.set(keys.instance_name(namespace), "redis-0")
+
+
+@pytest.mark.parametrize("damage", [b"abc", b"inf", b"nan", b"-1e400", b"\xff", None])
+async def test_a_damaged_sequence_of_locks_begins_anew(
+    make: Make, redis_servers: list[RedisServer], namespace: str, damage: bytes | None
+) -> None:
+    """As kombu#2023. It was told as an outage that would pass."""
+    scheduler = make(partitions=2)
+    await scheduler.start_task_accept()
+    lock = await scheduler.try_lock("stock")
+    await scheduler.unlock(lock)
+    with redis.Redis.from_url(redis_servers[0].url) as client:
+        key = keys.lock_sequence(namespace)
+        client.delete(key)
+        client.lpush(key, "a list") if damage is None else client.set(key, damage)
+    again = await scheduler.try_lock("stock")
+    assert again.fencing_token > lock.fencing_token
+    assert await scheduler.unlock(again)
 
 
 @pytest.mark.parametrize("name", DAMAGED_KEYS)

@@ -148,6 +148,111 @@ def test_sigterm_while_workers_start_ends_all_of_them(
         assert "Traceback" not in errors
 
 
+def test_workers_end_when_their_parent_was_killed(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """celery#102: whoever starts the parent again would have twice as many of them."""
+    psutil = pytest.importorskip("psutil")
+    (handler_module / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def handler(payload):\n"
+        "    pathlib.Path('began').touch()\n"
+        "    time.sleep(3)\n"
+        "    pathlib.Path('finished').touch()\n"
+    )
+    url = redis_servers[0].url
+    arguments = ("slow:handler", "--url", url, "--namespace", namespace, "--processes=2")
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        wait_until_ready(worker, 2)
+        children = psutil.Process(worker.pid).children()
+        scheduler.start_task_accept()
+        scheduler.assign_task(Job("a"))
+        wait_until((handler_module / "began").exists)
+        worker.kill()
+        assert psutil.wait_procs(children, 20)[1] == []
+        assert (handler_module / "finished").exists(), "what ran was let finish"
+        assert scheduler.task_size() == 0, "and was reported"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_workers_go_on_when_nobody_reads_what_they_say(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str, processes: int
+) -> None:
+    """celery#2291: a broken pipe, as behind `| head`, or when the daemon that kept the lines has ended."""
+    psutil = pytest.importorskip("psutil")
+    url = redis_servers[0].url
+    arguments = ("app:handler", "--url", url, "--namespace", namespace, "--processes", str(processes))
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        assert worker.stderr is not None
+        worker.stderr.close()
+        worker.stderr = None
+        scheduler.start_task_accept()
+        scheduler.assign_task(Job("a"))
+        wait_until(lambda: lines(handler_module / "ends"))
+        if processes > 1:
+            parent = psutil.Process(worker.pid)
+            before = set(parent.children())
+            psutil.Process(int(lines(handler_module / "ends")[0][0])).kill()
+            wait_until(lambda: set(parent.children()) - before)
+        scheduler.assign_task(Job("b"))
+        wait_until(lambda: len(lines(handler_module / "ends")) == 2)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        scheduler.clear_all_tasks()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the devices exist on Linux only")
+@pytest.mark.parametrize("console", ["a terminal that has gone", "a full disk"])
+def test_a_worker_goes_on_whatever_is_wrong_with_its_console(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str, console: str
+) -> None:
+    """celery#2291, by other errors than a broken pipe."""
+    if console == "a full disk":
+        stderr = os.open("/dev/full", os.O_WRONLY)
+    else:
+        ours, stderr = os.openpty()
+        os.close(ours)
+    url = redis_servers[0].url
+    command = [*COMMAND, "worker", "app:handler", "--url", url, "--namespace", namespace]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    worker = subprocess.Popen(command, cwd=handler_module, env=environment, stderr=stderr, start_new_session=True)
+    os.close(stderr)
+    try:
+        with Scheduler(url, namespace=namespace) as scheduler:
+            scheduler.start_task_accept()
+            scheduler.assign_task(Job("a"))
+            wait_until(lambda: lines(handler_module / "ends"))
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(20)
+            assert scheduler.task_size() == 0
+            scheduler.clear_all_tasks()
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_worker_whose_reader_went_later_ends_in_order(
+    handler_module: Path, redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """celery#2291, by its log lines."""
+    (handler_module / "bad.py").write_text(
+        "import app\ndef handler(payload):\n    app.handler(payload)\n    raise ValueError(payload)\n"
+    )
+    url = redis_servers[0].url
+    arguments = ("bad:handler", "--url", url, "--namespace", namespace)
+    with started_worker(handler_module, *arguments) as worker, Scheduler(url, namespace=namespace) as scheduler:
+        wait_until_ready(worker)
+        assert worker.stderr is not None
+        worker.stderr.close()
+        worker.stderr = None
+        scheduler.start_task_accept()
+        scheduler.assign_tasks(Job(f"a{number}") for number in range(20))
+        wait_until(lambda: len(scheduler.dead_tasks()) == 20)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        scheduler.clear_all_tasks()
+
+
 def test_sigterm_ends_the_pause_before_a_worker_is_replaced(
     handler_module: Path, redis_servers: list[RedisServer], namespace: str
 ) -> None:
@@ -267,14 +372,16 @@ def test_missing_software_is_told_as_it_is(tmp_path: Path, kind: str, url: str) 
         "shutil.which = lambda name: None\n"
         "importlib.util.find_spec = lambda name: None\n"
         f"from interval_scheduler import {kind}, EmbeddedServerError, InvalidOptions\n"
-        f"scheduler = {kind}([{url!r}, {url!r} + '2'])\n"
-        "async def awaited(call): await call()\n"
-        "def do(call): asyncio.run(awaited(call)) if inspect.iscoroutinefunction(call) else call()\n"
-        "try:\n"
-        "    do(scheduler.start_task_accept)\n"
-        "except (EmbeddedServerError, InvalidOptions) as error:\n"
-        "    print(type(error).__name__, error)\n"
-        "do(scheduler.close)\n"
+        "async def call(method):\n"
+        "    return await (method() if inspect.iscoroutinefunction(method) else asyncio.to_thread(method))\n"
+        "async def main():\n"
+        f"    scheduler = {kind}([{url!r}, {url!r} + '2'])\n"
+        "    try:\n"
+        "        await call(scheduler.start_task_accept)\n"
+        "    except (EmbeddedServerError, InvalidOptions) as error:\n"
+        "        print(type(error).__name__, error)\n"
+        "    await call(scheduler.close)\n"
+        "asyncio.run(main())\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,3 +236,59 @@ def test_bytes_are_compared_with_bytes(program: Program) -> None:
     )
     assert out == ["done"]
     assert "BytesWarning" not in err
+
+
+def test_a_callback_that_closes_is_refused_and_nothing_is_closed(
+    redis_servers: list[RedisServer], namespace: str
+) -> None:
+    """apscheduler#338. It was half closed: it accepted nothing any more, and still executed."""
+    scheduler = Scheduler([redis_servers[0].url], namespace=namespace, partitions=2)
+    refused: list[BaseException] = []
+    again = threading.Event()
+
+    def close(_event: object) -> None:
+        try:
+            scheduler.close()
+        except SchedulerError as error:
+            refused.append(error)
+            again.set()
+
+    with scheduler:
+        scheduler.start_task_accept()
+        scheduler.on("task-done", close)
+        scheduler.start_task_execute(lambda _payload: None)
+        for _ in range(2):
+            again.clear()
+            assert scheduler.assign_task(Job("a"))
+            assert again.wait(10)
+        assert scheduler.accepting_tasks
+        assert scheduler.executing_tasks
+    assert all("own event loop" in str(error) for error in refused)
+
+
+def test_a_callback_that_closes_while_others_close_does_not_hang(program: Program) -> None:
+    """apscheduler#338: whoever closed waited for the loop, and the callback on the loop for whoever closed."""
+    process = program("""
+        scheduler = Scheduler(options)
+        began = threading.Event()
+        def handler(payload):
+            began.set()
+            while not scheduler._engine._ending:
+                time.sleep(0.01)
+        def callback(event):
+            try:
+                scheduler.close()
+            except Exception as error:
+                say("refused", type(error).__name__)
+        scheduler.on("task-done", callback)
+        scheduler.start_task_accept()
+        scheduler.start_task_execute(handler)
+        scheduler.assign_task(Job())
+        began.wait(10)
+        scheduler.close()
+        say("closed")
+        """)
+    try:
+        assert ended(process)[0] == ["refused", "SchedulerError", "closed"]
+    finally:
+        process.kill()

@@ -84,6 +84,14 @@ async def test_first_calls(flavour: str, secured: RedisServer, url: str, fix: st
     await is_told(flavour, url.replace("PORT", str(secured.port)), fix)
 
 
+@pytest.mark.parametrize("edge", ["{}%0A", "{}%0D%0A", "%20{}", "{}%09"])
+async def test_a_password_with_white_space_at_an_edge(flavour: str, secured: RedisServer, edge: str) -> None:
+    """node-redis#1591: a line break at the end of a secret, as `echo` and editors write it into a file."""
+    url = f"redis://app:{edge.format(SECRET)}@127.0.0.1:{secured.port}"
+    await is_told(flavour, url, "remove the white space at the edge of the password")
+    await is_told(flavour, url.replace("app", "app%0A"), "at the edge of the username and the password")
+
+
 async def test_a_password_for_a_server_without(flavour: str, server: RedisServer) -> None:
     await is_told(flavour, server.url.replace("//", f"//:{SECRET}@"), "leave the password out")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pendulum
 import pytest
 
-from interval_scheduler import InvalidTask, Retry, current_execution
+from interval_scheduler import InvalidTask, Retry, Task, current_execution
 from tests.integration.conftest import Make
 from tests.tasks import Job, Uniform, eventually
 
@@ -75,6 +76,40 @@ async def test_a_wrong_grace_stops_nothing(scheduler: Uniform) -> None:
     assert scheduler.executing_tasks
     await scheduler.assign_task(Job("a"))
     await eventually(lambda: seen)
+
+
+@pytest.mark.parametrize("sort", [property, cached_property])
+@pytest.mark.parametrize("name", ["id", "execute_on", "reschedule_interval", "retry", "jitter"])
+async def test_a_property_that_raises_an_attribute_error_is_not_missing(
+    scheduler: Uniform, sort: Any, name: str
+) -> None:
+    """marshmallow#1452: what was wrong inside a property was taken for the absence of the property."""
+
+    def read(task: Any) -> Any:
+        return task.settings.value
+
+    kind = type("Report", (Task,), {"id": "a", "serialize": lambda _: 1, name: sort(read)})
+    if sort is cached_property:
+        kind.__dict__[name].__set_name__(kind, name)
+    with pytest.raises(InvalidTask) as caught:
+        await scheduler.assign_task(kind())
+    assert str(caught.value).startswith(
+        f"Report.{name} raised an AttributeError ('Report' object has no attribute 'settings'); correct this property"
+    )
+    assert caught.value.__cause__ is not None
+    assert await scheduler.task_size() == 0
+
+
+async def test_a_member_that_is_missing(scheduler: Uniform) -> None:
+    class Slots(Task):
+        __slots__ = ("id",)
+
+        def serialize(self) -> Any:
+            return 1
+
+    for kind in (Slots, type("Report", (Task,), {"serialize": lambda _: 1})):
+        with pytest.raises(InvalidTask, match=rf"^{kind.__name__}\.id is missing .*; define it on {kind.__name__}"):
+            await scheduler.assign_task(kind())
 
 
 class TestPayloads:

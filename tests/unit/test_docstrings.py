@@ -19,7 +19,7 @@ DIFFERENCES = {
             "which block.",
         ),
     ],
-    "close": [("A ``with`` block", "An ``async with`` block")],
+    "close": [("A ``with`` block", "An ``async with`` block"), ("a handler or a callback", "a handler")],
     "start_task_execute": [("the scheduler's event loop", "the application's event loop")],
     "wait": [("Blocks until", "Waits until")],
     "assign_task": [

@@ -206,7 +206,7 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
 
-    def bind(self) -> None: ...  # by which a structlog logger is known
+    def unbind(self) -> None: ...  # by which a structlog logger is known
 
     def warning(self, message: str, **fields: Any) -> None:
         self.lines.append(("warning", message, fields))

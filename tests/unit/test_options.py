@@ -24,6 +24,18 @@ def test_a_bad_value_names_the_variable_it_came_from(variable: str) -> None:
         load_options(None, environment={variable: "{-1}"})
 
 
+@pytest.mark.parametrize("variable", ENVIRONMENT)
+@pytest.mark.parametrize("text", ['"{}"', "'{}'", ' "{}" ', '"{}'])
+def test_quotes_that_became_a_part_of_a_value_are_named(variable: str, text: str) -> None:
+    """streetmerchant#1059: `docker run --env-file` keeps the quotes, a shell and systemd take them away."""
+    value = "redis://:secret@h" if variable.endswith("INSTANCES") else "5"
+    with pytest.raises(InvalidOptions) as caught:
+        load_options(None, environment={variable: text.format(value)})
+    [problem] = caught.value.problems
+    assert problem.startswith(f"the environment variable {variable} is in quotes: leave them out")
+    assert "secret" not in problem
+
+
 def test_the_reference_lists_every_variable() -> None:
     text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
     assert set(re.findall(r"INTERVAL_SCHEDULER_[A-Z_]+", text)) == set(ENVIRONMENT)

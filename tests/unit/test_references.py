@@ -57,10 +57,24 @@ BULKHEADS = """
     gnocchi#1374: IPv6 and spaces among the hosts of Sentinels
     celery#3682: the exception of a signal handler was swallowed
     sentry-python#6148: a child that was forked during a first call
+    apscheduler#338: a callback that shuts down
+    apscheduler#834: the tasks of a worker are cancelled by other code
+    celery#102: workers outlive their parent
+    celery#2291: nobody reads what a worker says
+    loguru#1395: a logger that formats what it is given
+    arq#395: a handler goes on after its timeout
+    kombu#2023: damaged bindings, here a damaged topology
+    good_job#1263: one damaged dead letter holds up all others
+    streetmerchant#1059: quotes that became a part of an environment variable
+    node-redis#1591: a line break at the end of a password
+    anyio#475: a StopIteration of a thread
+    aiocron#29: a plain function returns an awaitable
 """
 VALUES = """
     pendulum#382: durations that plain ones cannot calculate with
     croniter#50: a step beyond its field
+    node-cron#919: a yearly time that is skipped
+    marshmallow#1452: an AttributeError inside a property
 """
 
 

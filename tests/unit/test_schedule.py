@@ -93,6 +93,24 @@ def test_a_skipped_day_is_made_up_for_when_it_is_over() -> None:
     assert run_times("0 12 * * *", "Pacific/Apia", "2011-12-28T13:00", 3) == expected
 
 
+@pytest.mark.parametrize(
+    ("expression", "zone", "after", "expected"),
+    [
+        ("0 1 30 3 *", "Europe/Lisbon", "2025-01-01", ["2025-03-30 02:00+01:00", "2026-03-30 01:00+01:00"]),
+        ("30 2 8 3 *", "America/New_York", "2026-01-01", ["2026-03-08 03:00-04:00", "2027-03-08 02:30-05:00"]),
+        ("0 0 12 8 *", "America/Santiago", "2018-01-01", ["2018-08-12 01:00-03:00", "2019-08-12 00:00-04:00"]),
+        ("30 1 31 3 *", "Antarctica/Troll", "2019-01-01", ["2019-03-31 03:00+02:00", "2020-03-31 01:30+02:00"]),
+        ("15 2 4 10 *", "Australia/Lord_Howe", "2026-01-01", ["2026-10-04 02:30+11:00", "2027-10-04 02:15+11:00"]),
+        ("0 12 30 12 *", "Pacific/Apia", "2011-01-01", ["2011-12-31 00:00+14:00", "2012-12-30 12:00+14:00"]),
+    ],
+)
+def test_a_yearly_time_that_is_skipped_runs_after_the_change(
+    expression: str, zone: str, after: str, expected: list[str]
+) -> None:
+    """node-cron#919: its search for a time that the wall clock never shows did not end."""
+    assert run_times(expression, zone, after, 2) == expected
+
+
 def test_with_seconds_the_skipped_and_the_repeated_hour_are_as_without() -> None:
     spring = ["2024-03-31 03:00+02:00", "2024-04-01 02:30+02:00"]
     assert run_times("0 30 2 * * *", "Europe/Paris", "2024-03-30T12:00", 2) == spring

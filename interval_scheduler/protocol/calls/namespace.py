@@ -16,7 +16,7 @@ CREATING, READY = b"creating", b"ready"
 
 @dataclass(slots=True)
 class Topology:
-    """`owners` is packed; `state` is `CREATING` or `READY`."""
+    """`owners` is packed; `state` is `CREATING` or `READY`. A number that cannot be read is 0, a text b""."""
 
     format: int
     partitions: int
@@ -33,7 +33,11 @@ def topology(instance: str, namespace: str, form: int, partitions: int, width_ms
 
 def read_topology(reply: Reply) -> Topology:
     _, form, partitions, width_ms, owners, state = require_available(reply)
-    return Topology(int(form), int(partitions), int(width_ms), owners, state)
+    return Topology(_number(form), _number(partitions), _number(width_ms), owners or b"", state or b"")
+
+
+def _number(stored: bytes | None) -> int:
+    return int(stored) if stored is not None and stored.isdigit() and len(stored) <= 16 else 0
 
 
 def topology_ready(instance: str, namespace: str) -> Command:
