@@ -451,7 +451,7 @@ class Scheduler(BaseScheduler):
 
     def _notice_event_loop(self) -> None:
         """Warns once of a call that holds up an event loop: nothing else there goes on meanwhile."""
-        if self._blocks_event_loop() and not self._warned and self._engine.runtime.threads:
+        if self._blocks_event_loop() and not self._warned:
             self._warned = True
             warn_caller(
                 "a method of Scheduler was called on an event loop, and nothing else runs there until it returns: use "

@@ -150,7 +150,7 @@ def _not_a_task(given: object) -> InvalidTask:
     fix = "subclass interval_scheduler.Task and pass an instance"
     if isinstance(given, list | tuple | set | Iterator):
         fix = "pass one task here, and several to assign_tasks()"
-    return InvalidTask("task", "", f"is {type_with_article(given)}, not a Task", fix)
+    return InvalidTask("assign_task", "task", f"is {type_with_article(given)}, not a Task", fix)
 
 
 def _member(task: Task, name: str, owner: str) -> object:
