@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .._version import __version__
 from ..support.console import say
@@ -37,14 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows no URL in an error: one that stands in the wrong place may hold a password."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub(r"\S*(://|@)\S*", "…", message))
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import audit, doctor, service, worker
 
-    parser = argparse.ArgumentParser(
-        prog="interval-scheduler", description="Recurring and one-off tasks at their time, on Redis."
-    )
+    parser = _Parser(prog="interval-scheduler", description="Recurring and one-off tasks at their time, on Redis.")
     parser.add_argument("--version", action="version", version=_VERSION)
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    commands: Commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")  # type: ignore[assignment]
 
     _register_demo(commands)
     worker.register(commands)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import importlib
 import multiprocessing
 import os
 import queue
@@ -14,18 +13,18 @@ import sys
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..model.errors import InvalidOptions, SchedulerError
+from ..model.errors import InvalidOptions, InvalidTask, SchedulerError
 from ..model.options import load_options
+from ..model.times import grace_seconds
 from ..scheduler import Scheduler
 from ..support.console import say
-from ..support.text import short_repr
 from ..worker.worker import Confirm
 from .arguments import DEFAULTS, add_namespace_arguments, arguments_win, scheduler_options
+from .handler import load_handler
 
 if TYPE_CHECKING:
-    from ..worker.handlers import Handler
     from .arguments import Commands
 
 _QUICK_DEATH_SECONDS = 1.0
@@ -77,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit code."""
     if options.processes < 1:
         raise InvalidOptions([f"--processes is {options.processes}: use a whole number from 1"])
+    try:
+        grace_seconds(options.grace, "worker")
+    except InvalidTask as error:
+        raise InvalidOptions([f"--grace is {options.grace:g}: use 0 seconds or more"]) from error
     fields = scheduler_options(options)
     with arguments_win(fields):
         load_options(fields)
@@ -84,30 +87,6 @@ def run(options: argparse.Namespace) -> int:
     if options.processes == 1:
         return _work(options.handler, fields, options.confirm, options.grace)
     return _supervise((options.handler, fields, options.confirm, options.grace), options.processes)
-
-
-def load_handler(path: str) -> Handler:
-    """Imports the function that ``module:name`` (or ``module:object.name``) names.
-
-    Raises:
-        InvalidOptions: where it does not exist or cannot be called.
-    """
-    module, _, names = path.partition(":")
-    if not module or not names:
-        raise InvalidOptions([f"the handler is {short_repr(path)}: write it as module:function"])
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module)
-        for name in names.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidOptions(
-            [f"the handler {short_repr(path)} cannot be imported ({error}): check module and function"]
-        ) from error
-    if not callable(found):
-        raise InvalidOptions([f"the handler {short_repr(path)} cannot be called: use a function"])
-    return found  # type: ignore[no-any-return]
 
 
 def _work(handler: str, fields: dict[str, object], confirm: Confirm, grace: float | None) -> int:

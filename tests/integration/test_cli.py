@@ -449,10 +449,49 @@ def run_worker(
         (("app:handler", "--url", "http://x"), "http"),
         (("app:handler", "--url", "redis://127.0.0.1:1"), "unavailable"),
         (("app:handler", "--url", "redis://127.0.0.1:1", "--processes", "0"), "--processes"),
+        (("app:handler", "--url", "redis://127.0.0.1:1", "--grace", "-1"), "--grace is -1: use 0 seconds or more"),
+        (("app:handler", "--url", "redis://127.0.0.1:1", "--grace", "nan"), "--grace is nan"),
     ],
 )
 def test_worker_refuses_what_is_wrong(handler_module: Path, arguments: tuple[str, ...], text: str) -> None:
     result = run_worker(handler_module, *arguments)
     assert result.returncode == 1
     assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("import nowhere", "in <module>\n    import nowhere\nModuleNotFoundError: No module named 'nowhere'"),
+        ("x = 1\nraise ValueError('wrong')", "line 2, in <module>\n    raise ValueError('wrong')\nValueError: wrong"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def handler(:", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_by_its_own_lines(tmp_path: Path, code: str, text: str) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    result = run_worker(tmp_path, "broken:handler", "--url", "redis://127.0.0.1:1")
+    assert result.returncode == 1
+    assert text in result.stderr
+    assert "the module of the handler 'broken:handler' was found, but raised" in result.stderr
+    assert "importlib" not in result.stderr
+    assert "interval_scheduler/" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker", "redis://u:SECRETPW@h", "--url", "redis://h"),
+        ("doctor", "--url", "redis://h", "--partitions", "redis://u:SECRETPW@h"),
+        ("verify", "--url", "redis://h", "--master-index", "u:SECRETPW@h"),
+        ("doctor", "--url", "redis://h", "redis://u:SECRETPW@h"),
+        ("worker", "app:handler", "redis://u:SECRETPW@h", "--url", "redis://h"),
+        ("redis://u:SECRETPW@h", "--url", "redis://h"),
+    ],
+)
+def test_no_argument_in_the_wrong_place_is_shown_with_its_password(arguments: tuple[str, ...]) -> None:
+    result = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode in (1, 2)
+    assert "SECRET" not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
