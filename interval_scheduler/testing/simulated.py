@@ -19,6 +19,7 @@ from ..model.options import OptionFields, OptionsGiven, load_options
 from ..model.times import grace_seconds, to_datetime
 from ..protocol import calls, keys
 from ..scheduler import Scheduler
+from ..support.text import short_repr, type_with_article
 from ..worker.handlers import Handler, check_handler, on_loop
 from ..worker.run import current_execution
 from ..worker.worker import Confirm
@@ -106,6 +107,8 @@ class SimulatedScheduler(Scheduler):
             InvalidOptions: for wrong options, a naive `start`, or where fakeredis is not installed.
         """
         start = datetime.now(UTC) if start is None else start
+        if not isinstance(start, datetime):
+            raise InvalidOptions([f"start is {type_with_article(start)}: use an aware datetime"])
         if start.utcoffset() is None:
             raise InvalidOptions([f"start is {start!r}, without a time zone: use one, such as tzinfo=UTC"])
         # Whole milliseconds of one and the same clock, like due times: so that a run starts exactly when it is due.
@@ -151,7 +154,7 @@ class SimulatedScheduler(Scheduler):
         ``advance(days=30)`` is short for ``advance(timedelta(days=30))``. Runs that last longer go on at the next call.
 
         Raises:
-            InvalidOptions: for a time that goes back.
+            InvalidOptions: for a time that goes back, or is none.
         """
         self._refuse_nesting()
         known = len(self.runs)
@@ -179,7 +182,11 @@ class SimulatedScheduler(Scheduler):
         """What is going to be due within so many seconds, in order, if all goes well; nothing is run.
 
         Everything overdue is included; recurring tasks come with every one of their occurrences.
+
+        Raises:
+            InvalidOptions: for a time that goes back, or is none.
         """
+        self._open()
         end = self._server_ms() + round(1000 * _seconds(within, parts))
         found = [occurrence for task in self._stored() for occurrence in _occurrences(*task, end)]
         return sorted(found, key=lambda occurrence: (occurrence.due, occurrence.id))
@@ -255,9 +262,10 @@ class SimulatedScheduler(Scheduler):
         """Warns of nothing: handlers run on the simulated loop, where a real one would be in a thread of its own."""
 
     def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
+        if (self._closed or self._passing) and coroutine is not None:
+            coroutine.close()
+        self._open()
         if self._passing:
-            if coroutine is not None:
-                coroutine.close()
             raise SchedulerError(
                 "time passes already: call this between two calls of advance() or run_due(), not in a handler."
             )
@@ -339,7 +347,8 @@ class SimulatedScheduler(Scheduler):
 
     def _stored(self) -> Iterator[tuple[str, Header, Definition]]:
         """Every live task."""
-        assert self._engine.layout is not None
+        if self._engine.layout is None:
+            return  # nothing was ever assigned
         for partition in self._engine.layout.partitions:
             tasks = keys.of_partition(partition.meta, keys.TASKS)
             flat = self._network.servers[partition.instance].read(b"HGETALL", tasks)
@@ -369,7 +378,13 @@ def _milliseconds(time: datetime) -> int:
 
 
 def _seconds(by: float | timedelta, parts: dict[str, float]) -> float:
-    span = timedelta(seconds=by if isinstance(by, float | int) else timedelta.total_seconds(by)) + timedelta(**parts)
+    try:
+        span = timedelta(seconds=by if isinstance(by, float | int) else timedelta.total_seconds(by))
+        span += timedelta(**parts)
+    except (TypeError, ValueError, OverflowError) as error:
+        given = ", ".join([short_repr(by)] * bool(by) + [f"{name}={short_repr(part)}" for name, part in parts.items()])
+        fix = "use seconds, a timedelta, or days=, hours=, minutes= and seconds= with numbers"
+        raise InvalidOptions([f"the time to pass is {given}: {fix}"]) from error
     if span < timedelta(0):
         raise InvalidOptions([f"the time to pass is {span}: time cannot go back, use zero or more"])
     return span.total_seconds()

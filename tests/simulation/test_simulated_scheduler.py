@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from interval_scheduler import Cron, InvalidOptions, NotAcceptingTasks, Retry, SchedulerError, Task, current_execution
+from interval_scheduler import (
+    Cron,
+    InvalidOptions,
+    NotAcceptingTasks,
+    Retry,
+    SchedulerClosed,
+    SchedulerError,
+    Task,
+    current_execution,
+)
 from interval_scheduler.testing import Occurrence, SimulatedScheduler
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -226,3 +236,44 @@ def test_a_wait_that_nothing_ends_is_an_error(scheduler: SimulatedScheduler) -> 
     scheduler.stop_task_accept()
     with pytest.raises(SchedulerError, match="never happens"):
         scheduler.run(wait_for_ever())
+
+
+def test_what_would_run_before_anything_was_assigned() -> None:
+    with SimulatedScheduler(start=START) as fresh:
+        assert fresh.would_run(hours=1) == []
+
+
+@pytest.mark.parametrize("start", ["2026-01-01", 5, START.date()])
+def test_a_start_that_is_no_time_is_refused(start: Any) -> None:
+    with pytest.raises(InvalidOptions, match=r"start is an? (str|int|date): use an aware datetime"):
+        SimulatedScheduler(start=start)
+
+
+@pytest.mark.parametrize(
+    ("by", "parts", "shown"),
+    [
+        (0, {"hour": 1}, "hour=1"),
+        (0, {"hours": "1"}, "hours='1'"),
+        (float("nan"), {}, "nan"),
+        ("5", {}, "'5'"),
+        (1e300, {}, "1e"),
+    ],
+)
+def test_a_time_to_pass_that_is_none_is_refused(
+    scheduler: SimulatedScheduler, by: Any, parts: dict[str, Any], shown: str
+) -> None:
+    for method in (scheduler.advance, scheduler.would_run):
+        with pytest.raises(
+            InvalidOptions, match=rf"the time to pass is .*{re.escape(shown)}.*: use seconds, a timedelta"
+        ):
+            method(by, **parts)
+
+
+def test_nothing_happens_after_it_was_closed() -> None:
+    scheduler = SimulatedScheduler(start=START)
+    scheduler.start_task_accept()
+    scheduler.start_task_execute(print)
+    scheduler.close()
+    for call in (scheduler.advance, scheduler.run_due, scheduler.would_run):
+        with pytest.raises(SchedulerClosed):
+            call()
