@@ -400,6 +400,7 @@ class AsyncScheduler(BaseScheduler):
 
         Raises:
             PartitionUnavailable: where an instance cannot be reached.
+            TopologyMismatch: where the namespace is not there; it is not created.
         """
         return await self._audit(False, progress)
 
@@ -411,13 +412,14 @@ class AsyncScheduler(BaseScheduler):
 
         Raises:
             PartitionUnavailable: where an instance cannot be reached; repeating is safe.
+            TopologyMismatch: where the namespace is not there; it is not created.
         """
         return await self._audit(True, progress)
 
     async def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
         with held_back:
             from .protocol.audit import audit
-        await self._operations()
+        await self._connected(create=False)
         assert self._engine.layout is not None
         return await self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
 
@@ -482,13 +484,13 @@ class AsyncScheduler(BaseScheduler):
                 "each event loop, or use Scheduler, which works in every thread. Nothing was written."
             )
 
-    async def _connected(self) -> Operations:
+    async def _connected(self, *, create: bool = True) -> Operations:
         self._open()
         self._require_loop()
         async with self._joining:
             operations = self._engine.operations
             if operations is None:
-                operations = await self._run(self._engine.join())
+                operations = await self._run(self._engine.join(create=create))
                 self._loop = asyncio.get_running_loop()
                 await self._engine.watch()
             return operations

@@ -80,9 +80,9 @@ class Engine:
         )
         self.events.emit("data-loss", Event("data-loss", {"instance": instance, "partitions": dict(partitions)}))
 
-    def join(self) -> Operation[Operations]:
+    def join(self, *, create: bool = True) -> Operation[Operations]:
         """Reads the topology (see `protocol.topology.join`), and does the handshakes that are due then."""
-        layout = yield from join(self.options, self.runtime.script_now())
+        layout = yield from join(self.options, self.runtime.script_now(), create=create)
         operations = self._take(layout)
         handshakes = self.loss_detector.handshakes()
         if handshakes:

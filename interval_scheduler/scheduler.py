@@ -363,6 +363,7 @@ class Scheduler(BaseScheduler):
 
         Raises:
             PartitionUnavailable: where an instance cannot be reached.
+            TopologyMismatch: where the namespace is not there; it is not created.
         """
         return self._audit(False, progress)
 
@@ -374,13 +375,14 @@ class Scheduler(BaseScheduler):
 
         Raises:
             PartitionUnavailable: where an instance cannot be reached; repeating is safe.
+            TopologyMismatch: where the namespace is not there; it is not created.
         """
         return self._audit(True, progress)
 
     def _audit(self, repair: bool, progress: Callable[[int], None] | None) -> Audit:
         with forks.held_back:
             from .protocol.audit import audit
-        self._connected()
+        self._connected(create=False)
         assert self._engine.layout is not None
         return self._run(audit(self._engine.layout, self.options, self._engine.runtime, repair, progress))
 
@@ -435,12 +437,12 @@ class Scheduler(BaseScheduler):
     def _operations(self) -> Operations:
         return self._engine.operations or self._connected()
 
-    def _connected(self) -> Operations:
+    def _connected(self, *, create: bool = True) -> Operations:
         self._open()
         with self._joining:
             operations = self._engine.operations
             if operations is None:
-                operations = self._run(self._engine.join())
+                operations = self._run(self._engine.join(create=create))
                 self._on_loop(self._engine.watch())
             return operations
 

@@ -43,8 +43,10 @@ class Layout:
         return list(dict.fromkeys(partition.instance for partition in self.partitions))
 
 
-def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply], Layout]:
+def join(options: Options, now: str, *, create: bool = True) -> Generator[Sequence[Command], list[Reply], Layout]:
     """Reads the topology of the namespace, creating it where there is none, and checks every instance against it.
+
+    Without `create` a namespace that is not there is an error.
 
     An instance that owns partitions may be down, unless the namespace is being created: its partitions are then
     unavailable until it is back.
@@ -57,8 +59,14 @@ def join(options: Options, now: str) -> Generator[Sequence[Command], list[Reply]
     namespace, master = options.namespace, options.master.name
     weights = {instance.name: instance.weight for instance in options.instances}
     owners = owner_map(weights, options.partitions)
-    [reply] = yield [calls.topology(master, namespace, FORMAT, options.partitions, options.bucket_ms, pack(owners))]
+    proposed = options.partitions if create else 0
+    [reply] = yield [calls.topology(master, namespace, FORMAT, proposed, options.bucket_ms, pack(owners))]
     found = calls.read_topology(reply)
+    if not create and not (found.format or found.partitions or found.owners or found.state):
+        raise TopologyMismatch(
+            f"namespace {namespace!r} is not on the master instance {master!r}: correct its name, or the instances. "
+            "Nothing was written."
+        )
     owners = _readable(namespace, found)
     _compare(options, found, owners)
     layout = Layout(

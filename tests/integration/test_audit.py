@@ -156,7 +156,7 @@ DAMAGES: dict[str, tuple[str, str, Damage]] = {
 def _in_bucket(keyspace: Keyspace, due: int) -> None:
     bucket = due - due % 60_000
     keyspace.client.zadd(keyspace.key(f"bucket:{bucket}"), {keyspace.id: due})
-    keyspace.client.zadd(keyspace.key("meta"), {str(bucket): bucket})
+    keyspace.client.zadd(keyspace.key("index"), {str(bucket): bucket})
 
 
 def _set_header(keyspace: Keyspace, header: bytes) -> None:
@@ -329,6 +329,17 @@ def test_a_damaged_key_is_told_by_the_commands(redis_servers: list[RedisServer],
         assert "fix: restore it, or rename it and repair again" in found.stdout
         keyspace.client.restore(keyspace.key("meta"), 0, kept, replace=True)
         scheduler.clear_all_tasks()
+
+
+@pytest.mark.parametrize("name", ["verify", "repair"])
+def test_a_namespace_that_is_not_there_is_told_and_not_made(
+    redis_servers: list[RedisServer], namespace: str, name: str
+) -> None:
+    before = [contents(server) for server in redis_servers]
+    found = command(redis_servers, namespace, name)
+    assert found.returncode == 1
+    assert f"namespace {namespace!r} is not on the master instance 'redis-0': correct its name" in found.stderr
+    assert [contents(server) for server in redis_servers] == before
 
 
 def test_every_kind_of_problem_has_words() -> None:

@@ -26,7 +26,10 @@ class Topology:
 
 
 def topology(instance: str, namespace: str, form: int, partitions: int, width_ms: int, owners: bytes) -> Command:
-    """Reads the topology, and writes the proposed one where there is none. `owners` is packed: a list of names."""
+    """Reads the topology, and writes the proposed one where there is none; with 0 `partitions` it writes nothing.
+
+    `owners` is packed: a list of names.
+    """
     args = (str(form), str(partitions), str(width_ms), owners)
     return Command(instance, script("topology"), (keys.topology(namespace),), args, repeatable=True)
 
