@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import Counter
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ _LOOK_SECONDS = 5.0
 """How long the outcome of a closer look at a server that hangs up holds."""
 
 _memory_servers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_memory_users: Counter[str] = Counter()
+"""How many endpoints have opened each of them and not closed it."""
 _memory_lock = Lock()
 
 
@@ -131,10 +134,12 @@ class Endpoint:
         return connection_failed(self.name, error, sent=False, connecting=True, fix=fix)
 
     def close(self) -> None:
-        """Gives up a private server; the last user stops it. Blocks."""
+        """Gives up a private server; the last user stops it, and what is in memory is gone. Blocks."""
         server, self._server = self._server, None
         if server is not None and self._instance.kind == "embedded":
             server.stop()
+        elif server is not None and self._instance.kind == "memory":
+            _give_up_memory_server(self._instance.settings["name"])
 
     def connection_pool(self, asynchronous: bool, answer_seconds: float = ANSWER_SECONDS) -> Any:
         """A connection pool of redis-py. The transports only use it to make connections."""
@@ -220,7 +225,7 @@ def _sentinels(pool: Any) -> list[Any]:
 
 
 def _memory_server(name: str) -> Any:
-    """The fake server of a name: shared in this process while somebody holds it, then forgotten."""
+    """The fake server of a name: shared in this process until the last user has given it up, then forgotten."""
     try:
         with held_back:
             import fakeredis
@@ -232,4 +237,15 @@ def _memory_server(name: str) -> Any:
         server = _memory_servers.get(name)
         if server is None:
             server = _memory_servers[name] = fakeredis.FakeServer()
+            _memory_users[name] = 0  # whoever had the one before was deleted without closing it
+        _memory_users[name] += 1
         return server
+
+
+def _give_up_memory_server(name: str) -> None:
+    with _memory_lock:
+        _memory_users[name] -= 1
+        if _memory_users[name] <= 0:
+            del _memory_users[name]
+            # Not when its memory is freed: its connections refer to each other.
+            _memory_servers.pop(name, None)

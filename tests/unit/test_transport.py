@@ -9,7 +9,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from interval_scheduler import EmbeddedServerError, PartitionUnavailable
+from interval_scheduler import EmbeddedServerError, PartitionUnavailable, Scheduler
 from interval_scheduler.model.instances import Instance
 from interval_scheduler.protocol.commands import Command, Partition
 from interval_scheduler.protocol.scripts import script
@@ -18,7 +18,7 @@ from interval_scheduler.transport.aio import AsyncTransport
 from interval_scheduler.transport.batching import Assignment, _hand_out
 from interval_scheduler.transport.blocking import BlockingTransport
 from interval_scheduler.transport.endpoint import Endpoint
-from tests.tasks import eventually
+from tests.tasks import Job, after, eventually
 
 INFO = b"$12\r\nrun_id:abcde\r\n"
 OK = b"*1\r\n$2\r\nok\r\n"
@@ -384,3 +384,15 @@ class TestAssignment:
 
 async def _as_coroutine(assignment: Assignment) -> bool:
     return await assignment
+
+
+def test_what_is_in_memory_is_gone_when_its_last_user_was_closed() -> None:
+    first, second = (Scheduler("memory://shared", partitions=2) for _ in range(2))
+    for scheduler in (first, second):
+        scheduler.start_task_accept()
+    first.assign_task(Job("a", after(3600)))
+    first.close()
+    assert second.task_size() == 1
+    second.close()
+    with Scheduler("memory://shared", partitions=2) as third:
+        assert third.task_size() == 0
