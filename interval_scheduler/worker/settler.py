@@ -46,6 +46,7 @@ class Settler:
         self._queue: list[Run] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
+        self._given_up = False
         self._empty = asyncio.Event()
         self._empty.set()
         claimer.before_rest = self.flush
@@ -75,6 +76,11 @@ class Settler:
                 batch, self._queue = self._queue, []
                 try:
                     again = await self._settle(batch)
+                except asyncio.CancelledError:  # by other code, which cancels every task: the next end reports them too
+                    for run in batch:
+                        run.unsure = True
+                    self._queue = batch + self._queue
+                    raise
                 except Exception as error:  # no error may lose the ends of runs
                     self._context.log.write("error", "settling failed and is tried again", error=error_text(error))
                     again = batch
@@ -85,7 +91,8 @@ class Settler:
                     self._backoff.reset()
         finally:
             self._task = None
-            self._empty.set()
+            if not self._queue or self._given_up:
+                self._empty.set()
 
     async def _settle(self, batch: list[Run]) -> list[Run]:
         """Reports a batch. Returns the runs whose report must be repeated after a pause."""
@@ -170,6 +177,7 @@ class Settler:
 
     def cancel(self) -> None:
         """Gives up the reports that were not accepted so far: the leases of these runs lapse."""
+        self._given_up = True
         if self._waiting is not None:
             self._waiting.cancel()
         if self._task is not None:

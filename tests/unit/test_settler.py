@@ -143,3 +143,16 @@ async def test_what_was_given_up_is_not_reported() -> None:
     reports.claimer.is_behind = False
     await asyncio.sleep(0.05)  # longer than ends wait
     assert reports.sizes == []
+
+
+async def test_what_other_code_cancels_is_reported_all_the_same() -> None:
+    """apscheduler#834: a handler cancels every asyncio task of its loop."""
+    reports = Reports(behind=False)
+    reports.add(2)
+    await asyncio.sleep(0)  # the report is under way
+    assert reports.settler._task is not None
+    reports.settler._task.cancel()
+    await turns()
+    assert reports.settled == []
+    await asyncio.wait_for(reports.settler.drain(), 5)
+    assert len(reports.settled) == 2
