@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
@@ -276,10 +276,16 @@ def _flatten(given: object, problems: list[str]) -> dict[str, Any]:
         problems.append(f"storage is {type_with_article(storage)}: use a mapping such as {{'instances': […]}}")
         storage = {}
     known = f"use {', '.join(sorted(_STORAGE_FIELDS))}"
-    problems += [f"storage.{_shown_name(name)} is unknown: {known}" for name in storage if name not in _STORAGE_FIELDS]
+    problems += [
+        f"storage.{_shown_name(name)} is unknown: {_nearest(name, _STORAGE_FIELDS) or known}"
+        for name in storage
+        if name not in _STORAGE_FIELDS
+    ]
     known = f"use storage, {', '.join(sorted(_TOP_FIELDS))}, or of the storage {', '.join(sorted(_STORAGE_FIELDS))}"
     problems += [
-        f"{_shown_name(name)} is unknown: {known}" for name in flat if name not in _TOP_FIELDS | _STORAGE_FIELDS
+        f"{_shown_name(name)} is unknown: {_nearest(name, _TOP_FIELDS | _STORAGE_FIELDS) or known}"
+        for name in flat
+        if name not in _TOP_FIELDS | _STORAGE_FIELDS
     ]
     flat |= storage
     return {name: value for name, value in flat.items() if name in _TOP_FIELDS | _STORAGE_FIELDS}
@@ -291,7 +297,17 @@ def _shown(value: object) -> str:
 
 
 def _shown_name(name: object) -> str:
-    return name if isinstance(name, str) and name.isidentifier() and len(name) <= 40 else "a field that is no name"
+    is_one = isinstance(name, str) and name.replace(".", "").isidentifier() and len(name) <= 40
+    return str(name) if is_one else "a field with a name of other characters than letters, digits and _"
+
+
+def _nearest(name: object, names: Collection[str], prefix: str = "") -> str:
+    """What is meant by a misspelt name, as advice; "" where that cannot be told. ``storage.`` before it is not needed."""
+    from difflib import get_close_matches  # imported here: rarely needed
+
+    plain = name.rpartition(".")[2] if isinstance(name, str) else ""
+    meant = get_close_matches(plain, names, 1)
+    return f"use {prefix}{meant[0]}" if meant else ""
 
 
 def _from_environment(name: str, text: str) -> object:
@@ -314,18 +330,12 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
         for variable in variables.keys() - ENVIRONMENT.keys() - _NO_OPTIONS
         if variable.startswith(_PREFIX) and not _OF_KUBERNETES.match(f"{variable}={variables[variable]}")
     )
-    if not unknown:
-        return []
-    from difflib import get_close_matches  # imported here: rarely needed
-
-    problems = []
-    for variable in unknown:
-        meant = get_close_matches(
-            variable.removeprefix(_PREFIX), [name.removeprefix(_PREFIX) for name in ENVIRONMENT], 1
-        )
-        use = _PREFIX + meant[0] if meant else "unset it, or use " + ", ".join(ENVIRONMENT)
-        problems.append(f"the environment variable {variable} is unknown: {'use ' * bool(meant)}{use}")
-    return problems
+    known = f"unset it, or use {', '.join(ENVIRONMENT)}"
+    names = [name.removeprefix(_PREFIX) for name in ENVIRONMENT]
+    return [
+        f"the environment variable {name} is unknown: {_nearest(name.removeprefix(_PREFIX), names, _PREFIX) or known}"
+        for name in unknown
+    ]
 
 
 def _in_range(name: str, label: str, value: Any, problems: list[str]) -> Any:

@@ -294,7 +294,7 @@ def _milliseconds(verdict: Any) -> int | None:
 def _text(verdict: BaseException) -> str:
     """What a verdict says, or else what it is."""
     try:
-        return valid_text(str(verdict))
+        return valid_text(str(verdict)) or type_name(verdict)
     except BaseException:  # its __str__ may raise anything
         return type_name(verdict)
 
