@@ -302,7 +302,7 @@ def _shown_name(name: object) -> str:
 
 
 def _nearest(name: object, names: Collection[str], prefix: str = "") -> str:
-    """What is meant by a misspelt name, as advice; "" where that cannot be told. ``storage.`` before it is not needed."""
+    """What is meant by a misspelt name, as advice; "" where that cannot be told. ``storage.`` may stand before it."""
     from difflib import get_close_matches  # imported here: rarely needed
 
     plain = name.rpartition(".")[2] if isinstance(name, str) else ""
