@@ -115,8 +115,8 @@ class Endpoint:
         may block for a second, in which a lease can be lost. So once a connection has worked, only who is `patient`
         looks, and others are told what was found.
         """
-        from .probe import may_be_tls, sentinel_remedy, tls_remedy  # loads ssl, which a plain connection does not need
-
+        with held_back:  # imported here: what works need not load ssl
+            from .probe import may_be_tls, sentinel_remedy, tls_remedy
         settings, look = self._instance.settings, None
         if type(error).__name__ == "MasterNotFoundError":  # redis-py has one for threads and one for event loops
             manager = self.connection_pool(asynchronous=False).sentinel_manager
