@@ -43,7 +43,7 @@ _PREFIX = "INTERVAL_SCHEDULER_"
 _QUOTES = "leave them out, because they became a part of the value (as in a file for `docker run --env-file`)"
 _NO_OPTIONS = frozenset({"INTERVAL_SCHEDULER_REDIS"})
 """Variables with the prefix that are for the tests."""
-_OF_KUBERNETES = re.compile(
+_OF_KUBERNETES = (
     rf"{_PREFIX}(\w+_)?"
     r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(?==\w+://)|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)="
 )
@@ -328,7 +328,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
     unknown = sorted(
         variable
         for variable in variables.keys() - ENVIRONMENT.keys() - _NO_OPTIONS
-        if variable.startswith(_PREFIX) and not _OF_KUBERNETES.match(f"{variable}={variables[variable]}")
+        if variable.startswith(_PREFIX) and not re.match(_OF_KUBERNETES, f"{variable}={variables[variable]}")
     )
     known = f"unset it, or use {', '.join(ENVIRONMENT)}"
     names = [name.removeprefix(_PREFIX) for name in ENVIRONMENT]

@@ -21,10 +21,30 @@ _LOGIN = frozenset({"username", "password"})
 _OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password", "sentinel_ssl"})
 _IN_QUERY = frozenset({"db", "ssl"}) | _LOGIN | TLS_OPTIONS
 # What is shown of a wrong URL: schemes and parameters that others have. Anything else may be a part of a password.
-_SCHEMES_OF_OTHERS = re.compile("https?|tcp|tls|ssl|amqps?|sentinel|file|postgresql|mysql")
-_PARAMETERS_OF_OTHERS = re.compile(
-    "client_name|decode_responses|encoding|health_check_interval|max_connections|name|namespace|protocol|retry_on_error|"
-    "retry_on_timeout|socket_connect_timeout|socket_keepalive|socket_timeout|timeout|tls|user|weight"
+_SCHEMES_OF_OTHERS = frozenset(
+    {"http", "https", "tcp", "tls", "ssl", "amqp", "amqps", "sentinel", "file", "postgresql"}
+)
+_PARAMETERS_OF_OTHERS = frozenset(
+    {
+        *(
+            "client_name",
+            "decode_responses",
+            "encoding",
+            "health_check_interval",
+            "max_connections",
+            "name",
+            "namespace",
+        ),
+        *(
+            "protocol",
+            "retry_on_error",
+            "retry_on_timeout",
+            "socket_connect_timeout",
+            "socket_keepalive",
+            "socket_timeout",
+        ),
+        *("timeout", "tls", "user", "weight"),
+    }
 )
 _QUOTED = "in a password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25 and a space as %20"
 
@@ -42,9 +62,7 @@ def split_url(url: str) -> tuple[str, str]:
     if scheme == "redis+cluster":
         raise ValueError("redis+cluster:// is not supported yet: list the servers as separate instances")
     if scheme not in _TLS_OF_SCHEME and scheme not in ("redis+sentinel", "rediss+sentinel", "embedded", "memory"):
-        raise ValueError(
-            f"the scheme {scheme + ' ' if _SCHEMES_OF_OTHERS.fullmatch(scheme) else ''}is unknown: use {SCHEMES}"
-        )
+        raise ValueError(f"the scheme {scheme + ' ' if scheme in _SCHEMES_OF_OTHERS else ''}is unknown: use {SCHEMES}")
     if re.search(r"[\x00-\x1f\x7f]", rest):
         raise ValueError("the URL has a line break or another control character in it: remove it, or quote it by %")
     return scheme, rest
@@ -99,7 +117,7 @@ def _query_settings(query: str, known: Collection[str]) -> dict[str, Any]:
     for number, part in enumerate(query.split("&") if query else (), 1):
         name, _, value = part.partition("=")
         if name not in known:
-            which = name if _PARAMETERS_OF_OTHERS.fullmatch(name) else number
+            which = name if name in _PARAMETERS_OF_OTHERS else number
             close = suggestion(name, known)
             raise ValueError(f"query parameter {which} is unknown{close}: use {', '.join(sorted(known))}")
         if name in settings:
