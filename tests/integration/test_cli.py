@@ -154,10 +154,11 @@ def test_workers_end_when_their_parent_was_killed(
     """celery#102: whoever starts the parent again would have twice as many of them."""
     psutil = pytest.importorskip("psutil")
     (handler_module / "slow.py").write_text(
-        "import pathlib, time\n"
+        "import pathlib\n"
+        "from tests.waiting import wait_until\n"
         "def handler(payload):\n"
         "    pathlib.Path('began').touch()\n"
-        "    time.sleep(3)\n"
+        "    wait_until(pathlib.Path('killed').exists)\n"
         "    pathlib.Path('finished').touch()\n"
     )
     url = redis_servers[0].url
@@ -169,6 +170,8 @@ def test_workers_end_when_their_parent_was_killed(
         scheduler.assign_task(Job("a"))
         wait_until((handler_module / "began").exists)
         worker.kill()
+        worker.wait()
+        (handler_module / "killed").touch()
         assert psutil.wait_procs(children, 20)[1] == []
         assert (handler_module / "finished").exists(), "what ran was let finish"
         assert scheduler.task_size() == 0, "and was reported"

@@ -25,6 +25,7 @@ Program = Callable[..., "subprocess.Popen[str]"]
 HEAD = """
 import asyncio, atexit, os, signal, sys, threading, time
 from interval_scheduler import AsyncScheduler, Scheduler, Task
+from tests.waiting import wait_until
 
 class Job(Task):
     id = "a"
@@ -138,11 +139,10 @@ def test_a_child_that_a_handler_forks_and_ends_takes_nobody_along(program: Progr
     process = program(f"""
         ended, returned = threading.Event(), threading.Event()
         def handler(payload):
-            while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-                time.sleep(0.01)  # until the main thread is in `wait`
+            wait_until(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)  # the main thread is in `wait`
             child = os.fork()
             if child == 0:
-                time.sleep(20)  # the signal ends it; an exit code tells that it did not
+                signal.pause()  # the signal ends it; an exit code tells that it did not
                 os._exit(1)
             os.kill(child, signal.SIGTERM)  # at once: it may come before the child has run a line of Python
             _, status = os.waitpid(child, 0)
@@ -273,8 +273,7 @@ def test_a_callback_that_closes_while_others_close_does_not_hang(program: Progra
         began = threading.Event()
         def handler(payload):
             began.set()
-            while not scheduler._engine._ending:
-                time.sleep(0.01)
+            wait_until(lambda: scheduler._engine._ending)
         def callback(event):
             try:
                 scheduler.close()

@@ -25,6 +25,7 @@ HEAD = """
 import asyncio, faulthandler, os, signal, sys, threading, time
 from interval_scheduler import AsyncScheduler, Cron, Scheduler, Task
 from interval_scheduler.support import forks
+from tests.waiting import wait_until
 
 class Job(Task):
     def __init__(self, id, every=None): self.id, self.reschedule_interval = id, every
@@ -90,8 +91,7 @@ def test_in_the_middle_of_the_first_call_of_another_thread(run: Run) -> None:
                 names.add(frame.f_code.co_name)
                 frame = frame.f_back
             return "_connected" in names and "connect" in names
-        while not waits():
-            time.sleep(0.01)
+        wait_until(waits)
         def work():
             os.kill(server, signal.SIGCONT)
             use(scheduler)
@@ -103,14 +103,26 @@ def test_in_the_middle_of_the_first_call_of_another_thread(run: Run) -> None:
     assert "child 0" in said, said
 
 
-@pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30, 100, 200])
-def test_at_any_moment_of_the_first_call(run: Run, milliseconds: int) -> None:
-    """The time is where the fork happens to fall: each moment must do."""
+@pytest.mark.parametrize("calls", [1, 30, 100, 300, 1000, 3000, 10_000, 30_000])
+def test_at_any_moment_of_the_first_call(run: Run, calls: int) -> None:
+    """The moment is after so many calls of Python functions in it, or at its end."""
     said = run(f"""
         scheduler = Scheduler(options)
-        first = threading.Thread(target=lambda: (scheduler.start_task_accept(), scheduler.assign_task(Job("b"))))
+        seen, reached = 0, threading.Event()
+        def count(frame, event, argument):
+            global seen
+            seen += 1
+            if seen == {calls}:
+                reached.set()
+        def call():
+            scheduler.start_task_accept()
+            scheduler.assign_task(Job("b"))
+            reached.set()
+        threading.setprofile(count)
+        first = threading.Thread(target=call)
         first.start()
-        time.sleep({milliseconds / 1000})
+        assert reached.wait(20)
+        threading.setprofile(None)
         print("child", child_does(lambda: use(scheduler)))
         first.join()
         scheduler.close()
